@@ -1,1 +1,23 @@
-"""cells."""
+"""Cells: host, defect, supercells on the ladder, strains, displaced cells, and the map to the target cell."""
+
+from farfield.service.cells.defect import Defect, DefectCell
+from farfield.service.cells.displacements import Displacement, ForceConstantCell
+from farfield.service.cells.host import LATTICES, Host
+from farfield.service.cells.ladder import Size, first_rung, half_width, is_complete, next_rung
+from farfield.service.cells.strains import strain_pairs, strained
+
+__all__ = [
+    "LATTICES",
+    "Defect",
+    "DefectCell",
+    "Displacement",
+    "ForceConstantCell",
+    "Host",
+    "Size",
+    "first_rung",
+    "half_width",
+    "is_complete",
+    "next_rung",
+    "strain_pairs",
+    "strained",
+]

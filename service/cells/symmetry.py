@@ -1,0 +1,77 @@
+"""Space-group operations of the host as permutations of a supercell's sites."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from farfield.errors import CrystalError
+from farfield.service.cells.host import Host
+from farfield.service.cells.ladder import Size
+
+__all__ = ["Operation", "operations", "to_origin"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """x -> R x + t on the sites of one supercell.
+
+    `rotation` (3, 3) Cartesian; `fractional` (3, 3) the same in conventional-cell coordinates, integers; `image` (N,):
+    site i goes to site image[i], modulo the supercell.
+    """
+
+    rotation: NDArray[np.float64]
+    fractional: NDArray[np.int64]
+    image: NDArray[np.int64]
+
+
+def operations(host: Host, size: Size) -> list[Operation]:
+    """All operations of the space group (centring translations included) that map the supercell's lattice to itself.
+
+    Raises CrystalError where the symmetry cannot be found.
+    """
+    numbers = [host.species.index(s) + 1 for s in host.symbols]
+    found = spglib.get_symmetry((host.cell, host.basis, numbers), symprec=1e-5)
+    if found is None:
+        raise CrystalError("spglib finds no symmetry in the host; check its basis")
+    n = np.array(size)
+    frac = host.site_fractions(size)
+    to_cart = host.cell.T
+    out = []
+    for W, w in zip(found["rotations"], found["translations"], strict=True):
+        if ((W * n[None, :]) % n[:, None]).any():
+            continue  # does not keep the supercell
+        moved = frac @ W.T + w
+        image = _site_index(host, moved, size)
+        rotation = to_cart @ W @ np.linalg.inv(to_cart)
+        out.append(Operation(np.asarray(rotation, float), np.asarray(W, np.int64), image))
+    return out
+
+
+def _site_index(host: Host, fractions: NDArray[np.float64], size: Size) -> NDArray[np.int64]:
+    """Index of the site at each position (in conventional-cell units, modulo the supercell)."""
+    diff = fractions[:, None, :] - host.basis[None]
+    cells = np.rint(diff)
+    off = np.abs(diff - cells).max(axis=2)
+    b = off.argmin(axis=1)
+    if off[np.arange(len(b)), b].max() > 1e-4:
+        raise CrystalError("a symmetry operation does not map the host's sites on each other")
+    c = cells[np.arange(len(b)), b].astype(np.int64) % np.array(size)
+    return np.asarray(((c[:, 0] * size[1] + c[:, 1]) * size[2] + c[:, 2]) * host.nb + b, np.int64)
+
+
+def to_origin(operation: Operation, site: int, host: Host, size: Size) -> Operation:
+    """`operation` followed by the lattice translation that brings the image of `site` into the origin cell."""
+    n = np.array(size)
+    target = int(operation.image[site])
+    cell = np.array(np.unravel_index(target // host.nb, size))
+    if not cell.any():
+        return operation
+    b = operation.image % host.nb
+    c = np.stack(np.unravel_index(operation.image // host.nb, size), axis=1)
+    c = (c - cell) % n
+    image = ((c[:, 0] * size[1] + c[:, 1]) * size[2] + c[:, 2]) * host.nb + b
+    return Operation(operation.rotation, operation.fractional, np.asarray(image, np.int64))
