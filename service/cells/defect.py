@@ -208,7 +208,9 @@ class DefectCell:
         ordinary = self.natoms - self.added
         b = self.sites[:ordinary] % self.host.nb
         cells = np.rint(f[:ordinary] - self.host.basis[b]).astype(np.int64) % np.array(larger.size)
-        out[:ordinary] = atom_of[((cells[:, 0] * larger.size[1] + cells[:, 1]) * larger.size[2] + cells[:, 2]) * self.host.nb + b]
+        out[:ordinary] = atom_of[
+            ((cells[:, 0] * larger.size[1] + cells[:, 1]) * larger.size[2] + cells[:, 2]) * self.host.nb + b
+        ]
         out[ordinary:] = larger.natoms - larger.added + np.arange(self.added)
         return out
 

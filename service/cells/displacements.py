@@ -84,8 +84,8 @@ class ForceConstantCell:
     def column(self, displacement: Displacement, step: float, forces: Sequence[Array]) -> Array:
         """-(F(+h) - F(-h)) / 2h over sites.
 
-        `forces` holds one array per sign of `signs`; its trailing axes are free: (N, 3) forces give the (N, 3) column in
-        eV/Å^2, and design rows (N, 3, K) give the (N, 3, K) rows that are linear in the coefficients.
+        `forces` holds one array per sign of `signs`; its trailing axes are free: (N, 3) forces give the (N, 3) column
+        in eV/Å^2, and design rows (N, 3, K) give the (N, 3, K) rows that are linear in the coefficients.
         """
         plus = np.asarray(forces[0])
         if displacement.mirror is not None:

@@ -40,11 +40,9 @@ class Prototype:
 LATTICES: dict[str, Prototype] = {
     "fcc": Prototype(_FCC, (0, 0, 0, 0), 0.75, 0.5**0.5),
     "bcc": Prototype(((0, 0, 0), (0.5, 0.5, 0.5)), (0, 0), 1.05, 0.75**0.5),
-    "diamond": Prototype(
-        _FCC + tuple((x + 0.25, y + 0.25, z + 0.25) for x, y, z in _FCC), (0,) * 8, 0.75, 3**0.5 / 4
-    ),
+    "diamond": Prototype(_FCC + tuple((x + 0.25, y + 0.25, z + 0.25) for x, y, z in _FCC), (0,) * 8, 0.75, 3**0.5 / 4),
     "rocksalt": Prototype(
-        _FCC + ((0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)), (0,) * 4 + (1,) * 4, 0.75, 0.5
+        (*_FCC, (0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)), (0,) * 4 + (1,) * 4, 0.75, 0.5
     ),
     "b2": Prototype(((0, 0, 0), (0.5, 0.5, 0.5)), (0, 1), 1.05, 0.75**0.5),
 }
@@ -123,7 +121,7 @@ class Host:
         return len(self.species) == 1
 
     def site_fractions(self, size: tuple[int, int, int]) -> Array:
-        """Positions of the supercell's sites in units of the conventional cell (n1 n2 n3 n_b, 3), order [x, y, z, b]."""
+        """Site positions of the supercell in conventional-cell units (n1 n2 n3 n_b, 3), order [x, y, z, b]."""
         grid = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), axis=-1).astype(float)
         return np.asarray((grid[..., None, :] + self.basis).reshape(-1, 3))
 
@@ -168,7 +166,7 @@ def guess_lattice_constant(lattice: str, species: list[str]) -> float:
     if len(species) == 1:
         state = reference_states[atomic_numbers[species[0]]]
         if state is not None and state.get("symmetry") == lattice and "a" in state:
-            return float(state["a"])
+            return float(str(state["a"]))
     radii = [covalent_radii[atomic_numbers[s]] for s in species]
     bond = 2 * radii[0] if len(radii) == 1 else radii[0] + radii[1]
     return float(bond / LATTICES[lattice].nearest)

@@ -1,7 +1,8 @@
 """The ladder of cell sizes (decisions C7): n^3, (n,n,n+1), (n,n+1,n+1), (n+1)^3 for a cubic host.
 
 The next rung has one more repeat along the direction of smallest height, ties in the order c, b, a. A rung is complete
-when its largest over smallest height is at most max(1.15, that of the conventional cell). L is half the smallest height.
+when its largest over smallest height is at most max(1.15, that of the conventional cell). L is half the smallest
+height.
 """
 
 from __future__ import annotations

@@ -13,16 +13,16 @@ Array = NDArray[np.float64]
 
 def strained(atoms: Atoms, strain: Array) -> Atoms:
     """A copy of `atoms` with cell and positions mapped by (1 + strain); `strain` (3, 3) symmetric."""
-    out = atoms.copy()
+    out: Atoms = atoms.copy()
     out.set_cell(atoms.cell.array @ (np.eye(3) + np.asarray(strain)), scale_atoms=True)
     return out
 
 
 def strain_pairs(amplitude: float, count: int, rng: np.random.Generator) -> list[Array]:
     """`count` random symmetric strains (3, 3) of Frobenius norm `amplitude`; each stands for the pair +e, -e."""
-    out = []
+    out: list[Array] = []
     for _ in range(count):
         e = rng.normal(size=(3, 3))
         e = (e + e.T) / 2
-        out.append(np.round(e * amplitude / np.linalg.norm(e), 10))
+        out.append(np.asarray(np.round(e * amplitude / np.linalg.norm(e), 10), np.float64))
     return out

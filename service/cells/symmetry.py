@@ -34,7 +34,7 @@ def operations(host: Host, size: Size) -> list[Operation]:
     Raises CrystalError where the symmetry cannot be found.
     """
     numbers = [host.species.index(s) + 1 for s in host.symbols]
-    found = spglib.get_symmetry((host.cell, host.basis, numbers), symprec=1e-5)
+    found = spglib.get_symmetry((host.cell.tolist(), host.basis.tolist(), numbers), symprec=1e-5)
     if found is None:
         raise CrystalError("spglib finds no symmetry in the host; check its basis")
     n = np.array(size)

@@ -1,0 +1,95 @@
+"""The estimate of one round: eta_geo, eta_E, their terms and the gates, as stored and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from farfield.service.cells import Size
+
+__all__ = ["THETA_COMPLETE", "THETA_OTHER", "Estimate"]
+
+THETA_COMPLETE = 1.5
+"""Safety factor on complete rungs (decisions C6)."""
+THETA_OTHER = 2.5
+"""Safety factor on rungs that are not complete, which under-estimate (theory.md c2)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated error of the surrogate that proposed the verification call of `decision`.
+
+    Geometry in Å: eta_geo = assembled + v + fold; `core` and `fc` are the norms of their own parts and need not add up;
+    `parametric_geo` stands beside, `in_sample` is the same estimate after the refit and never decides (C6).
+    Energy in eV: `eta_energy` is signed, formation_energy = formation_energy_raw + eta_energy.
+    Framework quantities: eps_F (dual norm, eV^{1/2}), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
+    `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
+    """
+
+    decision: int
+    rung: Size
+    complete: bool
+    natoms: int
+    half_width: float
+    basis_size: int
+    eta_geo: float
+    assembled: float
+    core: float
+    fc: float
+    v: float
+    fold: float
+    parametric_geo: float
+    eta_energy: float
+    energy_core: float
+    energy_tail: float
+    energy_relaxation: float
+    energy_bound_v: float
+    parametric_energy: float
+    formation_energy_raw: float
+    formation_energy: float
+    formation_energy_dilute: float | None
+    relaxation_volume: float | None
+    eps_E: float
+    eps_F: float
+    eps_FC: float
+    eps_V: float
+    eps_C: float
+    eps_fold: float
+    gamma: float
+    tail_l2: float
+    tail_l4: float
+    jump: float | None
+    soft: bool
+    gates: dict[str, bool] = field(default_factory=dict)
+    in_sample: float | None = None
+    core_after: float | None = None
+    reason: str = ""
+
+    @property
+    def theta(self) -> float:
+        """The safety factor of this rung."""
+        return THETA_COMPLETE if self.complete else THETA_OTHER
+
+    @property
+    def believed(self) -> bool:
+        """Whether every gate is passed, so that the estimate may decide."""
+        return all(self.gates.values())
+
+    def within(self, tol_geo: float, tol_energy: float) -> bool:
+        """theta * eta within both tolerances (Å, eV) and believed."""
+        return (
+            self.believed and self.theta * self.eta_geo <= tol_geo and self.theta * abs(self.eta_energy) <= tol_energy
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict of all fields, with `theta`."""
+        return {**asdict(self), "rung": list(self.rung), "theta": self.theta}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
+        """The inverse of `to_json`; unknown keys (of a later version) are left out."""
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in data.items() if k in known}
+        a, b, c = values["rung"]
+        return cls(**{**values, "rung": (int(a), int(b), int(c))})

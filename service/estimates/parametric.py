@@ -1,0 +1,36 @@
+"""The parametric column: posterior spread of the formation energy and of the geometry (theory.md section 3).
+
+It ignores the model's bias (theory.md c6: 0.23-0.54 of the true error), so it ranks and is shown beside eta,
+never in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.service.cells import DefectCell
+
+__all__ = ["energy_gradient", "geometry_spread"]
+
+Array = NDArray[np.float64]
+
+
+def energy_gradient(row: Array, host_row: Array, target: DefectCell) -> Array:
+    """g_E = B(u^h) - references * B(host cell) (K,): no geometry derivative, by the envelope theorem (C9)."""
+    return np.asarray(row - target.references * host_row)
+
+
+def geometry_spread(force_rows: Array, root: Array, target: DefectCell, green: Callable[[Array], Array]) -> float:
+    """sqrt(tr(M Sigma)) in Å with M = J^T J, J = D G Phi_F.
+
+    `force_rows` (3N, K); `root` (K, m) with Sigma = root root^T; `green` (N, 3) -> (N, 3) the lattice Green operator,
+    applied column by column to keep memory flat.
+    """
+    spread = force_rows @ root
+    total = 0.0
+    for k in range(spread.shape[1]):
+        total += target.norm(green(np.ascontiguousarray(spread[:, k]).reshape(-1, 3))) ** 2
+    return float(np.sqrt(total))
