@@ -1,0 +1,442 @@
+"""Compiled kernels: pair tables, design rows and the contracted evaluation.
+
+All jitted code lives in this file, because numba's disk cache notices changes of a function's own file only. Inner loops run
+over the neighbours of one centre, from zero over slices, so that they vectorise (loops with another start keep the
+test for negative indices and do not). Inputs must be finite: fastmath assumes it, `pairs` checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.service.surrogate.layout import Layout
+
+__all__ = ["contract_rows", "design_rows"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+AGNESI = 10.0 / 13.0
+
+
+def compiled(function: Function) -> Function:
+    """numba.njit with a disk cache, releasing the GIL."""
+    return cast(Function, nb.njit(fastmath=True, cache=True, nogil=True)(function))
+
+
+@compiled
+def _gather(
+    i: int, ptr: Index, j: Index, offset: Array, x: Array, z: Index, cutoff: float, near: Index, at: Index, d: Array
+) -> int:
+    """Pairs of centre `i` inside the cutoff: `near` their atoms, `d` rows x y z r 1/r ux uy uz, `at` runs of species."""
+    m = 0
+    last = 0
+    at[0] = 0
+    for q in range(ptr[i], ptr[i + 1]):
+        k = j[q]
+        a = x[k, 0] + offset[q, 0] - x[i, 0]
+        b = x[k, 1] + offset[q, 1] - x[i, 1]
+        c = x[k, 2] + offset[q, 2] - x[i, 2]
+        r2 = a * a + b * b + c * c
+        if r2 < cutoff * cutoff:
+            while last < z[k]:
+                last += 1
+                at[last] = m
+            near[m] = k
+            d[0, m], d[1, m], d[2, m], d[3, m] = a, b, c, r2
+            m += 1
+    while last < at.size - 1:
+        last += 1
+        at[last] = m
+    r0, r1, r2_, r3, r4, r5, r6, r7 = d[0, :m], d[1, :m], d[2, :m], d[3, :m], d[4, :m], d[5, :m], d[6, :m], d[7, :m]
+    for t in range(m):
+        r = np.sqrt(r3[t])
+        inverse = 1.0 / r
+        r3[t], r4[t] = r, inverse
+        r5[t], r6[t], r7[t] = r0[t] * inverse, r1[t] * inverse, r2_[t] * inverse
+    return m
+
+
+@compiled
+def _recursion(count: int, a: Array, b: Array, y: Array, dy: Array, R: Array, D: Array) -> None:
+    """Rows 1.. of the radial functions and slopes from row 0 (`radial._products`)."""
+    m = y.size
+    for k in range(1, count):
+        R1, D1, Rk, Dk = R[k - 1], D[k - 1], R[k], D[k]
+        shift, inverse = a[k - 1], 1.0 / b[k]
+        if k == 1:
+            for t in range(m):
+                Rk[t] = (y[t] - shift) * R1[t] * inverse
+                Dk[t] = ((y[t] - shift) * D1[t] + dy[t] * R1[t]) * inverse
+        else:
+            R2, D2, back = R[k - 2], D[k - 2], b[k - 1]
+            for t in range(m):
+                Rk[t] = ((y[t] - shift) * R1[t] - back * R2[t]) * inverse
+                Dk[t] = ((y[t] - shift) * D1[t] + dy[t] * R1[t] - back * D2[t]) * inverse
+
+
+@compiled
+def _radial(lay: Layout, m: int, d: Array, R: Array, D: Array, w: Array) -> None:
+    """Radial rows R and slopes D (many + pair, m)."""
+    y, dy = w[0, :m], w[1, :m]
+    R0, D0, P0, Q0 = R[0, :m], D[0, :m], R[lay.many, :m], D[lay.many, :m]
+    r, inverse = d[3, :m], d[4, :m]
+    scale = 2.0 / (1.0 - lay.xcut)
+    per_r0, per_cutoff = 1.0 / lay.r0, 1.0 / lay.cutoff
+    n0 = 1.0 / lay.rb[0]
+    for t in range(m):
+        s = r[t] * per_r0
+        s2 = s * s
+        v = 1.0 / (1.0 + s2)
+        g = AGNESI * s2 * s2 * v
+        dg = AGNESI * s2 * s * (4.0 + 2.0 * s2) * v * v * per_r0
+        x = 1.0 / (1.0 + g)
+        yt = scale * (x - lay.xcut) - 1.0
+        dyt = -scale * dg * x * x
+        y[t], dy[t] = yt, dyt
+        inner, outer = 0.5 * (1.0 - yt), max(0.5 * (1.0 + yt), 0.0)
+        e = inner * outer * outer
+        R0[t] = e * inner * outer * n0
+        D0[t] = e * (3.0 * inner - 2.0 * outer) * 0.5 * dyt * n0
+    _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
+    if lay.pair > 0:
+        n0 = 1.0 / lay.pb[0]
+        for t in range(m):
+            s = max(1.0 - r[t] * per_cutoff, 0.0)
+            P0[t] = s * s * s * lay.cutoff * inverse[t] * n0
+            Q0[t] = -s * s * inverse[t] * (3.0 + s * lay.cutoff * inverse[t]) * n0
+        _recursion(lay.pair, lay.pa, lay.pb, y, dy, R[lay.many :, :m], D[lay.many :, :m])
+
+
+@compiled
+def _harmonics(lay: Layout, m: int, d: Array, Y: Array, G: Array, P: Array, C: Array) -> None:
+    """Harmonics Y ((lmax+1)^2 + 1, m) and tangential gradients G (.., 3, m), 1/Å; the last row is the constant 1.
+
+    P holds the derivatives of Legendre polynomials d^m P_l / dz^m, C the rows c_m then s_m of (x + iy)^m.
+    """
+    L = lay.lmax
+    inverse, ux, uy, uz = d[4, :m], d[5, :m], d[6, :m], d[7, :m]
+    double = 1.0
+    for k in range(L + 1):
+        ck, sk = C[k, :m], C[L + 1 + k, :m]
+        if k == 0:
+            for t in range(m):
+                ck[t], sk[t] = 1.0, 0.0
+        else:
+            double *= 2 * k - 1
+            c1, s1 = C[k - 1, :m], C[L + k, :m]
+            for t in range(m):
+                ck[t], sk[t] = ux[t] * c1[t] - uy[t] * s1[t], ux[t] * s1[t] + uy[t] * c1[t]
+        top = P[k * (L + 2) + k, :m]
+        beyond = P[(k + 1) * (L + 2) + k, :m]
+        for t in range(m):
+            top[t], beyond[t] = double, 0.0
+        for l in range(k + 1, L + 1):
+            now, p1 = P[k * (L + 2) + l, :m], P[k * (L + 2) + l - 1, :m]
+            f1, f2 = (2 * l - 1) / (l - k), (l + k - 1) / (l - k)
+            if l - 2 >= k:
+                p2 = P[k * (L + 2) + l - 2, :m]
+                for t in range(m):
+                    now[t] = f1 * uz[t] * p1[t] - f2 * p2[t]
+            else:
+                for t in range(m):
+                    now[t] = f1 * uz[t] * p1[t]
+    for k in range(L + 1):
+        c, s = C[k, :m], C[L + 1 + k, :m]
+        kk = max(k - 1, 0)
+        c1, s1 = C[kk, :m], C[L + 1 + kk, :m]
+        for l in range(k, L + 1):
+            at = l * l + l
+            n = lay.ynorm[at + k]
+            p, dp = P[k * (L + 2) + l, :m], P[(k + 1) * (L + 2) + l, :m]
+            Yk, gx, gy, gz = Y[at + k, :m], G[at + k, 0, :m], G[at + k, 1, :m], G[at + k, 2, :m]
+            for t in range(m):
+                f = n * p[t]
+                a, b, e = k * f * c1[t], -k * f * s1[t], n * dp[t] * c[t]
+                dot = a * ux[t] + b * uy[t] + e * uz[t]
+                Yk[t] = f * c[t]
+                gx[t] = (a - dot * ux[t]) * inverse[t]
+                gy[t] = (b - dot * uy[t]) * inverse[t]
+                gz[t] = (e - dot * uz[t]) * inverse[t]
+            if k > 0:
+                Yk, gx, gy, gz = Y[at - k, :m], G[at - k, 0, :m], G[at - k, 1, :m], G[at - k, 2, :m]
+                for t in range(m):
+                    f = n * p[t]
+                    a, b, e = k * f * s1[t], k * f * c1[t], n * dp[t] * s[t]
+                    dot = a * ux[t] + b * uy[t] + e * uz[t]
+                    Yk[t] = f * s[t]
+                    gx[t] = (a - dot * ux[t]) * inverse[t]
+                    gy[t] = (b - dot * uy[t]) * inverse[t]
+                    gz[t] = (e - dot * uz[t]) * inverse[t]
+    last = Y.shape[0] - 1
+    for t in range(m):
+        Y[last, t] = 1.0
+        G[last, 0, t], G[last, 1, t], G[last, 2, t] = 0.0, 0.0, 0.0
+
+
+@compiled
+def _densities(lay: Layout, at: Index, R: Array, Y: Array, A: Array) -> None:
+    """A_k = sum_j R Y over the neighbours of k's species."""
+    for g in range(lay.group_species.size):
+        z = lay.group_species[g]
+        a, b = at[z], at[z + 1]
+        Yg = Y[lay.group_harmonic[g], a:b]
+        for k in range(lay.group_ptr[g], lay.group_ptr[g + 1]):
+            Rk = R[lay.row[k], a:b]
+            s = 0.0
+            for t in range(b - a):
+                s += Rk[t] * Yg[t]
+            A[k] = s
+
+
+@compiled
+def _slopes(lay: Layout, at: Index, d: Array, R: Array, D: Array, Y: Array, G: Array, w: Array, S: Array) -> None:
+    """Rows of S: d(phi_k)/dr_ij as x, y, z runs over k's neighbours, then their sums (3) and virial sums (6)."""
+    for g in range(lay.group_species.size):
+        z, h = lay.group_species[g], lay.group_harmonic[g]
+        a, b = at[z], at[z + 1]
+        n = b - a
+        Yg = Y[h, a:b]
+        d0, d1, d2 = d[0, a:b], d[1, a:b], d[2, a:b]
+        for x in range(3):
+            u, Yu, Gx = d[5 + x, a:b], w[0, :n], G[h, x, a:b]
+            for t in range(n):
+                Yu[t] = Yg[t] * u[t]
+            for k in range(lay.group_ptr[g], lay.group_ptr[g + 1]):
+                Rk, Dk = R[lay.row[k], a:b], D[lay.row[k], a:b]
+                out = S[k, x * n : x * n + n]
+                s, s0, s1, s2 = 0.0, 0.0, 0.0, 0.0
+                for t in range(n):
+                    f = Dk[t] * Yu[t] + Rk[t] * Gx[t]
+                    out[t] = f
+                    s += f
+                    s0 += f * d0[t]
+                    s1 += f * d1[t]
+                    s2 += f * d2[t]
+                end = 3 * n
+                S[k, end + x] = s
+                if x == 0:
+                    S[k, end + 3], S[k, end + 8], S[k, end + 7] = s0, s1, s2
+                elif x == 1:
+                    S[k, end + 4], S[k, end + 6] = s1, s2
+                else:
+                    S[k, end + 5] = s2
+
+
+@compiled
+def _combine(first: int, last: int, jac: Index, J: Array, S: Array, g: Array) -> None:
+    """g = sum_h J[h] S[jac[h]], four rows at a time."""
+    n = g.size
+    h = first
+    odd = (last - first) % 4
+    for t in range(n):
+        g[t] = 0.0
+    for _ in range(odd):
+        c, s = J[h], S[jac[h], :n]
+        for t in range(n):
+            g[t] += c * s[t]
+        h += 1
+    while h < last:
+        c0, c1, c2, c3 = J[h], J[h + 1], J[h + 2], J[h + 3]
+        s0, s1, s2, s3 = S[jac[h], :n], S[jac[h + 1], :n], S[jac[h + 2], :n], S[jac[h + 3], :n]
+        for t in range(n):
+            g[t] += (c0 * s0[t] + c1 * s1[t]) + (c2 * s2[t] + c3 * s3[t])
+        h += 4
+
+
+@compiled
+def design_rows(
+    lay: Layout,
+    centres: Index,
+    species: Index,
+    ptr: Index,
+    j: Index,
+    offset: Array,
+    x: Array,
+    E: Array,
+    F: Array,
+    V: Array,
+) -> None:
+    """Adds rows of `centres` to E (K,), F (K, 3N), V (K, 6); the one-body columns are the caller's."""
+    S_, B, nA = lay.species, lay.functions, lay.row.size
+    top = 1
+    for i in range(ptr.size - 1):
+        top = max(top, ptr[i + 1] - ptr[i])
+    near, at, d, w = np.empty(top, np.int64), np.zeros(S_ + 1, np.int64), np.empty((8, top)), np.empty((2, top))
+    R, D = np.empty((lay.many + lay.pair + 1, top)), np.empty((lay.many + lay.pair + 1, top))
+    nY = (lay.lmax + 1) ** 2 + 1
+    Y, G = np.empty((nY, top)), np.empty((nY, 3, top))
+    P, C = np.empty(((lay.lmax + 2) ** 2, top)), np.empty((2 * lay.lmax + 2, top))
+    S, g = np.empty((nA, 3 * top + 9)), np.empty(3 * top + 9)
+    A, J, to = np.ones(nA + 1), np.empty(lay.jac.size), np.empty(3 * top, np.uint64)
+    for i in centres:
+        m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
+        if m == 0:
+            continue
+        _radial(lay, m, d, R, D, w)
+        _harmonics(lay, m, d, Y, G, P, C)
+        _densities(lay, at, R, Y, A)
+        _slopes(lay, at, d, R, D, Y, G, w, S)
+        first = species[i] * B
+        for h in range(J.size):
+            J[h] = 0.0
+        for v in range(B):
+            s = 0.0
+            for t in range(lay.term_ptr[v], lay.term_ptr[v + 1]):
+                a0, a1, a2 = A[lay.term[t, 0]], A[lay.term[t, 1]], A[lay.term[t, 2]]
+                c = lay.coupling[t]
+                s += c * a0 * a1 * a2
+                J[lay.slot[t, 0]] += c * a1 * a2
+                if lay.slot[t, 1] >= 0:
+                    J[lay.slot[t, 1]] += c * a0 * a2
+                    if lay.slot[t, 2] >= 0:
+                        J[lay.slot[t, 2]] += c * a0 * a1
+            E[first + v] += s
+        for z in range(S_):
+            a, n = at[z], at[z + 1] - at[z]
+            if n == 0:
+                continue
+            for t in range(n):
+                to[t] = np.uint64(3 * near[a + t])
+            gz = g[: 3 * n + 9]
+            gx, gy, gw = g[:n], g[n : 2 * n], g[2 * n : 3 * n]
+            for v in range(B):
+                lo, hi = lay.jac_ptr[v * S_ + z], lay.jac_ptr[v * S_ + z + 1]
+                if lo == hi:
+                    continue
+                _combine(lo, hi, lay.jac, J, S, gz)
+                Fv = F[first + v]
+                for t in range(n):
+                    q = to[t]
+                    Fv[q] -= gx[t]
+                    Fv[q + np.uint64(1)] -= gy[t]
+                    Fv[q + np.uint64(2)] -= gw[t]
+                for k in range(3):
+                    Fv[3 * i + k] += g[3 * n + k]
+                for k in range(6):
+                    V[first + v, k] -= g[3 * n + 3 + k]
+
+
+@compiled
+def _site(lay: Layout, c: Array, A: Array, U: Array) -> float:
+    """Energy of one site and U_k = dE/dA_k, from the sorted terms with their coefficients `c`."""
+    s = 0.0
+    T = lay.sorted_term
+    for k in range(U.size):
+        U[k] = 0.0
+    for t in range(lay.singles):
+        s += c[t] * A[T[t, 0]]
+        U[T[t, 0]] += c[t]
+    for t in range(lay.singles, lay.doubles):
+        p, q = T[t, 0], T[t, 1]
+        u = c[t] * A[p]
+        s += u * A[q]
+        U[p] += c[t] * A[q]
+        U[q] += u
+    t, end = lay.doubles, T.shape[0]
+    while t < end:  # runs of equal first two factors
+        p, q = T[t, 0], T[t, 1]
+        ab, u = A[p] * A[q], 0.0
+        while t < end and T[t, 0] == p and T[t, 1] == q:
+            k = T[t, 2]
+            u += c[t] * A[k]
+            U[k] += c[t] * ab
+            t += 1
+        s += u * ab
+        U[p] += u * A[q]
+        U[q] += u * A[p]
+    return s
+
+
+@compiled
+def contract_rows(
+    lay: Layout, c: Array, species: Index, ptr: Index, j: Index, offset: Array, x: Array, e: Array, F: Array, V: Array
+) -> float:
+    """Site energies e (N,), forces F (N, 3) and virial V (6,) added up, for coefficients `c` (S, T) of the sorted terms.
+
+    Returns the shortest distance, Å (infinity without neighbours).
+    """
+    top = 1
+    for i in range(ptr.size - 1):
+        top = max(top, ptr[i + 1] - ptr[i])
+    near, at, d, w = (
+        np.empty(top, np.int64),
+        np.zeros(lay.species + 1, np.int64),
+        np.empty((8, top)),
+        np.empty((6, top)),
+    )
+    R, D = np.empty((lay.many + lay.pair + 1, top)), np.empty((lay.many + lay.pair + 1, top))
+    nY, nA = (lay.lmax + 1) ** 2 + 1, lay.row.size
+    Y, G = np.empty((nY, top)), np.empty((nY, 3, top))
+    P, C = np.empty(((lay.lmax + 2) ** 2, top)), np.empty((2 * lay.lmax + 2, top))
+    A, U = np.ones(nA + 1), np.empty(nA + 1)
+    shortest = 1e300
+    for i in range(species.size):
+        m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
+        if m == 0:
+            continue
+        _radial(lay, m, d, R, D, w)
+        _harmonics(lay, m, d, Y, G, P, C)
+        _densities(lay, at, R, Y, A)
+        e[i] += _site(lay, c[species[i]], A, U)
+        fx, fy, fz, dr = w[2, :m], w[3, :m], w[4, :m], w[5, :m]
+        for t in range(m):
+            fx[t], fy[t], fz[t], dr[t] = 0.0, 0.0, 0.0, 0.0
+        for g in range(lay.group_species.size):
+            a, b = at[lay.group_species[g]], at[lay.group_species[g] + 1]
+            n, h = b - a, lay.group_harmonic[g]
+            value, slope = w[0, :n], w[1, :n]
+            lo = lay.group_ptr[g]
+            Rk, Dk, u = R[lay.row[lo], a:b], D[lay.row[lo], a:b], U[lo]
+            for t in range(n):
+                value[t] = u * Rk[t]
+                slope[t] = u * Dk[t]
+            for k in range(lo + 1, lay.group_ptr[g + 1]):
+                Rk, Dk, u = R[lay.row[k], a:b], D[lay.row[k], a:b], U[k]
+                for t in range(n):
+                    value[t] += u * Rk[t]
+                    slope[t] += u * Dk[t]
+            Yg, gx, gy, gz = Y[h, a:b], G[h, 0, a:b], G[h, 1, a:b], G[h, 2, a:b]
+            px, py, pz, pr = fx[a:b], fy[a:b], fz[a:b], dr[a:b]
+            for t in range(n):
+                pr[t] += slope[t] * Yg[t]
+                px[t] += value[t] * gx[t]
+                py[t] += value[t] * gy[t]
+                pz[t] += value[t] * gz[t]
+        r, ux, uy, uz = d[3, :m], d[5, :m], d[6, :m], d[7, :m]
+        dx, dy, dz = d[0, :m], d[1, :m], d[2, :m]
+        s0, s1, s2, v0, v1, v2, v3, v4, v5 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for t in range(m):
+            shortest = min(shortest, r[t])
+            p, q, s = fx[t] + dr[t] * ux[t], fy[t] + dr[t] * uy[t], fz[t] + dr[t] * uz[t]
+            fx[t], fy[t], fz[t] = p, q, s
+            s0 += p
+            s1 += q
+            s2 += s
+            v0 += p * dx[t]
+            v1 += q * dy[t]
+            v2 += s * dz[t]
+            v3 += q * dz[t]
+            v4 += p * dz[t]
+            v5 += p * dy[t]
+        for t in range(m):
+            k = near[t]
+            F[k, 0] -= fx[t]
+            F[k, 1] -= fy[t]
+            F[k, 2] -= fz[t]
+        F[i, 0] += s0
+        F[i, 1] += s1
+        F[i, 2] += s2
+        V[0] -= v0
+        V[1] -= v1
+        V[2] -= v2
+        V[3] -= v3
+        V[4] -= v4
+        V[5] -= v5
+    return shortest
