@@ -56,7 +56,7 @@ def fit(
     if not (np.isfinite(scale).all() and scale.min() > 0 and np.isfinite(gamma).all() and gamma[~fixed].min() > 0):
         raise FitError(f"weights {dict(weights)} and prior scales must be positive and finite")
 
-    stack = np.vstack([w * triangles[t].factor for w, t in zip(scale, used, strict=True)])
+    stack = triangular(np.asfortranarray(np.vstack([w * triangles[t].factor for w, t in zip(scale, used, strict=True)])))
     rows = sum(triangles[t].count for t in used)
     lifted, free_rank = _eliminate_free(stack, fixed)
     scaled = lifted[:, :-1] / gamma[~fixed]
@@ -81,10 +81,10 @@ def _eliminate_free(stack: Array, fixed: NDArray[np.bool_]) -> tuple[Array, int]
     """Rows left for the penalised columns once the free ones are fitted exactly, and the rank of the free ones."""
     if not fixed.any():
         return stack, 0
-    Q, R, _ = qr(stack[:, fixed], pivoting=True, check_finite=False)
+    Q, R, _ = qr(stack[:, :-1][:, fixed], pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(R))
     rank = int(np.sum(diagonal > 1e-10 * max(diagonal.max(initial=0.0), 1.0)))
-    rest = Q[:, rank:].T @ np.column_stack([stack[:, ~fixed], stack[:, -1]])
+    rest = Q[:, rank:].T @ stack[:, np.append(~fixed, True)]
     return rest, rank
 
 
@@ -95,9 +95,6 @@ def _choose(X: Array, y: Array, rows: int, strength: float | None, floor: float)
     """
     if rows <= 0:
         raise FitError("the observations only fix the one-body columns; buy forces")
-    if min(X.shape) > 200:
-        reduced = triangular(np.asfortranarray(np.column_stack([X, y])))
-        X, y = reduced[:, :-1], reduced[:, -1]
     U, S, _ = np.linalg.svd(X, full_matrices=False)
     u2 = (U.T @ y) ** 2
     outside = max(float(y @ y - u2.sum()), 0.0)

@@ -63,7 +63,7 @@ class Triangle:
 
     def residual_rms(self, coefficients: ArrayLike) -> float:
         """sqrt(mean (y - A c)^2); 0 without rows."""
-        return self.residual_norm(coefficients) / np.sqrt(self.count) if self.count else 0.0
+        return self.residual_norm(coefficients) / float(np.sqrt(self.count)) if self.count else 0.0
 
     def copy(self) -> Triangle:
         """An independent copy."""
