@@ -1,7 +1,8 @@
 """The surrogate: a linear ACE, its fit and its posterior.
 
-`Basis` selects the functions, `design` gives rows, `Triangle` keeps what a fit needs of any number of them, `fit` chooses the
-prior strength and noise by evidence, `Surrogate` evaluates. `reference` is the plain numpy path that the tests compare with.
+`Basis` selects the functions, `design` gives rows, `Triangle` keeps what a fit needs of any number of them, `fit`
+chooses the prior strength and noise by evidence, `Surrogate` evaluates. `reference` is the plain numpy path that the
+tests compare with.
 """
 
 from farfield.service.surrogate.basis import LEVELS, Basis

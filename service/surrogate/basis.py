@@ -1,7 +1,7 @@
 """The basis: which invariants of a site's neighbourhood the surrogate is linear in.
 
-A linear ACE of up to three correlations (Drautz, Phys. Rev. B 99, 014104 (2019)). With A_znlm = sum_j R_n(r_ij) Y_lm(r_ij)
-over the neighbours of species z (`radial`), the functions of one centre are
+A linear ACE of up to three correlations (Drautz, Phys. Rev. B 99, 014104 (2019)). With the densities
+A_znlm = sum_j R_n(r_ij) Y_lm(r_ij) over the neighbours of species z (`radial`), the functions of one centre are
 
 * nu = 1: the pair set, n <= D1, per neighbour species;
 * nu = 2: (2l+1)^(-1/2) sum_m A_{z1 n1 l m} A_{z2 n2 l m};
@@ -11,6 +11,7 @@ all those whose total degree sum(n + 1.5 l) is at most D_nu. Every centre specie
 one-body column per species (the count of its atoms) comes last.
 """
 
+# ruff: noqa: E741  (l is the degree of a harmonic)
 from __future__ import annotations
 
 import itertools
@@ -89,15 +90,12 @@ class Basis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "species", tuple(self.species))
         object.__setattr__(self, "degrees", tuple(int(d) for d in self.degrees))
-        unknown = [s for s in self.species if s not in atomic_numbers or s == "X"]
+        names = list(self.species)
+        unknown = [s for s in names if s not in atomic_numbers or s == "X"]
         if unknown or not self.species or len(set(self.species)) != len(self.species):
-            raise BasisError(
-                f"species {list(self.species)} must be distinct chemical symbols; check the host and defect"
-            )
+            raise BasisError(f"species {names} must be distinct chemical symbols; check the host and defect")
         if not (np.isfinite(self.cutoff) and np.isfinite(self.r0) and 0 < self.r0 < self.cutoff):
-            raise BasisError(
-                f"cutoff {self.cutoff} Å must be finite and above r0 = {self.r0} Å; set [surrogate] cutoff"
-            )
+            raise BasisError(f"cutoff {self.cutoff} Å must be finite and above {self.r0} Å; set [surrogate] cutoff")
         if len(self.degrees) != 3 or min(self.degrees) < 0 or not self.functions:
             raise BasisError(f"degrees {list(self.degrees)} select no functions; give three, e.g. [8, 10, 8]")
 
@@ -153,7 +151,7 @@ class Basis:
 
     @cached_property
     def prior(self) -> Array:
-        """(K,) smoothness scales gamma = sum_t (n_t^4 + (1.5 l_t)^4) of each column (van der Oord et al. 2020), 1 for one-body."""
+        """(K,) smoothness scales gamma = sum_t (n_t^4 + (1.5 l_t)^4) of each column; 1 for one-body columns."""
         scale = [sum(s.n**SMOOTHNESS + (ANGULAR_COST * s.l) ** SMOOTHNESS for s in f) for f in self.functions]
         return np.concatenate([np.tile(np.array(scale, float), len(self.species)), np.ones(len(self.species))])
 

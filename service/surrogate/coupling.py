@@ -1,28 +1,21 @@
 """Real Wigner couplings: the rotation-invariant tensor of three vectors of real spherical harmonics.
 
-For each (l1, l2, l3) in the triangle there is exactly one invariant, the Wigner 3j symbol (Racah's formula; Varshalovich,
-Moskalev and Khersonskii 1988, section 8.2). Here it is rotated from complex to real harmonics, index by index, with
-unit Frobenius norm. Only even l1 + l2 + l3 is real and keeps its sign under reflection; odd sums are refused.
+For each (l1, l2, l3) in the triangle there is exactly one invariant, the Wigner 3j symbol (Racah's formula;
+Varshalovich, Moskalev, Khersonskii 1988, section 8.2). Here it is rotated from complex to real harmonics, index by
+index; its Frobenius norm is 1. Only an even l1 + l2 + l3 keeps its sign under reflection; odd sums are refused.
 """
 
+# ruff: noqa: E741  (l is the degree of a harmonic)
 from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from math import factorial, isqrt, sqrt
+from math import factorial, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["real_coupling", "real_from_complex", "wigner_3j"]
-
-
-def _root(value: Fraction) -> float:
-    """Square root of an exact ratio, without overflow of its terms."""
-    top, bottom = value.numerator, value.denominator
-    if isqrt(top) ** 2 == top and isqrt(bottom) ** 2 == bottom:
-        return isqrt(top) / isqrt(bottom)
-    return sqrt(value)
 
 
 def wigner_3j(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> float:
@@ -36,8 +29,8 @@ def wigner_3j(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> float:
     for t in range(max(0, l2 - l3 - m1, l1 - l3 + m2), min(l1 + l2 - l3, l1 - m1, l2 + m2) + 1):
         below = f(t) * f(l3 - l2 + m1 + t) * f(l3 - l1 - m2 + t) * f(l1 + l2 - l3 - t) * f(l1 - m1 - t) * f(l2 + m2 - t)
         total += Fraction((-1) ** t, below)
-    sign = (-1) ** ((l1 - l2 - m3) % 2) * (1 if total > 0 else -1)
-    return sign * _root(triangle * norm * total * total)
+    sign = -1.0 if (l1 - l2 - m3) % 2 else 1.0
+    return sign * (1.0 if total > 0 else -1.0) * sqrt(triangle * norm * total * total)
 
 
 def real_from_complex(l: int) -> NDArray[np.complex128]:

@@ -1,9 +1,9 @@
 """The fit: weighted triangles, a smoothness prior, evidence over its strength and one global noise (decisions C8).
 
 Model: w_t y_t = w_t A_t c + s N(0, 1) for every kind t, c_v = N(0, (s / (lambda gamma_v))^2). The loss is
-sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free keep only a negligible fixed ridge, so that a fit
-without energies is still defined. lambda maximises the evidence on a logarithmic grid, with s^2 at its maximum for each
-(MacKay, Neural Computation 4, 415 (1992)). QR and SVD throughout; normal equations are never formed.
+sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free keep only a negligible fixed ridge, so
+that a fit without energies is still defined. lambda maximises the evidence on a logarithmic grid, with s^2 at its
+maximum for each (MacKay, Neural Computation 4, 415 (1992)). QR and SVD throughout; normal equations are never formed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["FREE_RIDGE", "GRID", "fit"]
 Array = NDArray[np.float64]
 
 FREE_RIDGE = 1e-3
-"""Fixed ridge of the free columns, in units of a weighted row (so a prior of 1000 s): only keeps P positive definite."""
+"""Fixed ridge of the free columns, in units of a weighted row (a prior of 1000 s): keeps P positive definite."""
 
 GRID = np.logspace(-10, 1, 67)
 """Candidate strengths lambda, in units of the largest singular value of the scaled rows."""
@@ -41,8 +41,8 @@ def fit(
     """The posterior from one triangle per kind and the weights between kinds.
 
     `prior` (K,) scales gamma; `free` (K,) mask of columns outside the prior (the one-body columns); `strength` fixes
-    lambda instead of choosing it; `noise_floor` bounds s from below (eV/Å after weights), which only scales Sigma. A kind
-    without weight is left out. Raises FitError without rows, or for weights or prior that are not positive.
+    lambda instead of choosing it; `noise_floor` bounds s from below (eV/Å after weights), which only scales Sigma. A
+    kind without weight is left out. Raises FitError without rows, or for weights or prior that are not positive.
     """
     gamma = np.asarray(prior, float)
     K = gamma.size
@@ -56,7 +56,9 @@ def fit(
     if not (np.isfinite(scale).all() and scale.min() > 0 and np.isfinite(gamma).all() and gamma[~fixed].min() > 0):
         raise FitError(f"weights {dict(weights)} and prior scales must be positive and finite")
 
-    stack = triangular(np.asfortranarray(np.vstack([w * triangles[t].factor for w, t in zip(scale, used, strict=True)])))
+    stack = triangular(
+        np.asfortranarray(np.vstack([w * triangles[t].factor for w, t in zip(scale, used, strict=True)]))
+    )
     rows = sum(triangles[t].count for t in used)
     lifted, free_rank = _eliminate_free(stack, fixed)
     scaled = lifted[:, :-1] / gamma[~fixed]
@@ -84,14 +86,14 @@ def _eliminate_free(stack: Array, fixed: NDArray[np.bool_]) -> tuple[Array, int]
     Q, R, _ = qr(stack[:, :-1][:, fixed], pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(R))
     rank = int(np.sum(diagonal > 1e-10 * max(diagonal.max(initial=0.0), 1.0)))
-    rest = Q[:, rank:].T @ stack[:, np.append(~fixed, True)]
+    rest: Array = Q[:, rank:].T @ stack[:, np.append(~fixed, True)]
     return rest, rank
 
 
 def _choose(X: Array, y: Array, rows: int, strength: float | None, floor: float) -> tuple[float, float, float, float]:
-    """(lambda, log evidence, noise, effective number) of y = X b + s N(0, 1), b = N(0, (s/lambda)^2), out of `rows` rows.
+    """(lambda, log evidence, noise, effective number) of y = X b + s N(0, 1), b = N(0, (s/lambda)^2).
 
-    X and y may be a factor of the rows; what is missing are zeros.
+    X and y may be a factor of the `rows` rows; what is missing are zeros.
     """
     if rows <= 0:
         raise FitError("the observations only fix the one-body columns; buy forces")

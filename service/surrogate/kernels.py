@@ -1,16 +1,17 @@
 """Compiled kernels: pair tables, design rows and the contracted evaluation.
 
-All jitted code lives in this file, because numba's disk cache notices changes of a function's own file only. Inner loops run
-over the neighbours of one centre, from zero over slices, so that they vectorise (loops with another start keep the
-test for negative indices and do not). Inputs must be finite: fastmath assumes it, `pairs` checks it.
+All jitted code lives in this file, because numba's disk cache notices changes of a function's own file only. Inner
+loops run over the neighbours of one centre, from zero over slices, so that they vectorise (loops with another start
+keep the test for negative indices and do not). Inputs must be finite: fastmath assumes it, `pairs` checks it.
 """
 
+# ruff: noqa: E741  (l is the degree of a harmonic)
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba as nb
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +28,14 @@ AGNESI = 10.0 / 13.0
 
 def compiled(function: Function) -> Function:
     """numba.njit with a disk cache, releasing the GIL."""
-    return cast(Function, nb.njit(fastmath=True, cache=True, nogil=True)(function))
+    return cast(Function, numba.njit(fastmath=True, cache=True, nogil=True)(function))
 
 
 @compiled
 def _gather(
     i: int, ptr: Index, j: Index, offset: Array, x: Array, z: Index, cutoff: float, near: Index, at: Index, d: Array
 ) -> int:
-    """Pairs of centre `i` inside the cutoff: `near` their atoms, `d` rows x y z r 1/r ux uy uz, `at` runs of species."""
+    """Pairs of centre `i` inside the cutoff: `near` atoms, `d` rows x y z r 1/r ux uy uz, `at` runs of species."""
     m = 0
     last = 0
     at[0] = 0
@@ -358,7 +359,7 @@ def _site(lay: Layout, c: Array, A: Array, U: Array) -> float:
 def contract_rows(
     lay: Layout, c: Array, species: Index, ptr: Index, j: Index, offset: Array, x: Array, e: Array, F: Array, V: Array
 ) -> float:
-    """Site energies e (N,), forces F (N, 3) and virial V (6,) added up, for coefficients `c` (S, T) of the sorted terms.
+    """Site energies e (N,), forces F (N, 3) and virial V (6,), added up, for coefficients `c` (S, T) of sorted terms.
 
     Returns the shortest distance, Å (infinity without neighbours).
     """

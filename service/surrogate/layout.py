@@ -1,9 +1,10 @@
 """The flat index arrays that the kernels walk through, built once per basis.
 
-One-particle index k: sorted by (neighbour species, harmonic, radial row), so that all radial functions of one harmonic of one
-species are a run (a group). Pair functions use a harmonic of their own, the constant 1, numbered after the true ones.
+One-particle index k: sorted by (neighbour species, harmonic, radial row), so that all radial functions of one harmonic
+of one species are a run (a group). Pair functions use a harmonic of their own, the constant 1, numbered after the rest.
 """
 
+# ruff: noqa: E741  (l is the degree of a harmonic)
 from __future__ import annotations
 
 from math import factorial, pi, sqrt

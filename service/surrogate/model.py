@@ -134,7 +134,7 @@ class Evaluator:
 
 
 def warm(species: str = "Cu") -> None:
-    """Compiles the kernels, or loads them from numba's cache, on a cell of two atoms; call it once when a worker starts."""
+    """Compiles the kernels, or loads them from numba's cache, on a cell of two atoms; for the start of a process."""
     from ase import Atoms
 
     from farfield.service.surrogate.rows import design

@@ -34,8 +34,8 @@ CLOSEST = 0.05
 class Pairs:
     """Pairs of one cell.
 
-    `species` (N,) basis species of each atom; `ptr` (N + 1,) run of each centre; `j` (M,) neighbour; `offset` (M, 3) its
-    lattice translation, Å; `positions` (N, 3) those for which the list was built, Å.
+    `species` (N,) basis species of each atom; `ptr` (N + 1,) run of each centre; `j` (M,) neighbour; `offset` (M, 3)
+    its lattice translation, Å; `positions` (N, 3) those for which the list was built, Å.
     """
 
     species: Index
@@ -58,8 +58,9 @@ def species_index(basis: Basis, symbols: Sequence[str]) -> Index:
     try:
         return np.array([known[s] for s in symbols], np.int64)
     except KeyError as error:
+        names = ", ".join(basis.species)
         raise BasisError(
-            f"the surrogate knows {', '.join(basis.species)} but not {error.args[0]}; name every species in the campaign"
+            f"the surrogate knows {names}, not {error.args[0]}; name every species in the campaign"
         ) from None
 
 

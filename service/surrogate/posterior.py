@@ -1,7 +1,7 @@
 """The posterior of a fit as a triangular factor; products without ever forming the covariance.
 
-P = reg / s^2 + sum_t w_t^2 A_t^T A_t / s^2 = T^T T / s^2 and Sigma = P^-1 = s^2 T^-1 T^-T. The standard deviations serve
-ranking only: they leave out the bias of the basis (theory, correction c6).
+P = reg / s^2 + sum_t w_t^2 A_t^T A_t / s^2 = T^T T / s^2 and Sigma = P^-1 = s^2 T^-1 T^-T. The standard deviations
+serve ranking only: they leave out the bias of the basis (theory, correction c6).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 class Posterior:
     """Result of `fit`.
 
-    `mean` (K,) coefficients; `factor` T (K, K), upper triangular; `noise` s, eV/Å after weights; `strength` lambda of the
-    prior; `evidence` its log; `effective` number of coefficients the data fix; `residual_rms` per kind, unweighted,
+    `mean` (K,) coefficients; `factor` T (K, K), upper triangular; `noise` s, eV/Å after weights; `strength` lambda of
+    the prior; `evidence` its log; `effective` number of coefficients the data fix; `residual_rms` per kind, unweighted,
     in the unit of the kind's scaled rows; `weights` used.
     """
 

@@ -3,8 +3,8 @@
 With s = r / r0 the map x(r) = 1 / (1 + a s^4 / (1 + s^2)), a = 10/13, is steepest at the nearest-neighbour distance r0
 (Witt et al., J. Chem. Phys. 159, 164101 (2023)); y runs linearly in x from +1 at r = 0 to -1 at the cutoff.
 
-Many-body set: R_n = P_n(y) e(y), e = ((1 - y)/2)^2 ((1 + y)/2)^3, P_n orthonormal on [-1, 1] to the weight e^2. The cube
-makes the site energy C2 at the cutoff, which force constants need.
+Many-body set: R_n = P_n(y) e(y), e = ((1 - y)/2)^2 ((1 + y)/2)^3, P_n orthonormal on [-1, 1] to the weight e^2. The
+cube makes the site energy C2 at the cutoff, which force constants need.
 Pair set: L_n(y) (1 - r/rc)^3 rc/r with orthonormal Legendre L_n: it keeps a repulsive wall.
 
 This module is the plain definition; the compiled kernels repeat it and are tested against it.

@@ -1,6 +1,6 @@
 """Design rows: what each column of the basis says about the energy, forces and virial of one cell.
 
-E = rows.energy @ c (eV), F.ravel() = rows.forces @ c (eV/Å), V = rows.virial @ c (eV, V = -dE/d strain, xx yy zz yz xz xy).
+E = rows.energy @ c (eV), F.ravel() = rows.forces @ c (eV/Å), V = rows.virial @ c (eV, -dE/d strain, xx yy zz yz xz xy).
 """
 
 from __future__ import annotations

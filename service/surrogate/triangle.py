@@ -1,8 +1,8 @@
 """One triangular factor per kind of observation: all that a fit needs of any number of rows.
 
 For rows A (m, K) with labels y the factor of [A | y] holds A^T A, A^T y and y^T y without forming them, so a refit with
-other weights costs the same at any history (decisions C8). Rows are unweighted; fixed row scalings (1/N for virials) are the
-caller's.
+other weights costs the same at any history (decisions C8). Rows are unweighted; fixed row scalings (1/N for virials)
+are the caller's.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Triangle:
 def triangular(stack: Array) -> Array:
     """R of a QR factorisation, (min(m, n), n), C order, diagonal not negative; `stack` is destroyed."""
     m, n = stack.shape
-    (r,) = qr(stack, mode="r", overwrite_a=True, check_finite=False)
-    r = np.ascontiguousarray(np.triu(r[: min(m, n)]))
+    (factor,) = qr(stack, mode="r", overwrite_a=True, check_finite=False)
+    r: Array = np.ascontiguousarray(np.triu(factor[: min(m, n)]), float)
     r[np.diagonal(r) < 0] *= -1
     return r

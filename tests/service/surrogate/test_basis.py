@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from farfield.errors import BasisError
+from farfield.service.surrogate import LEVELS, Basis
+
+
+def test_counts_agree_with_the_published_selection():
+    """surrogate.md section 2: 8/8/8 and 16/16/12 with one species, one-body column included."""
+    assert Basis(("W",), 5.0, 2.74, (8, 8, 8)).size == 55
+    assert Basis(("W",), 5.0, 2.74, (16, 16, 12)).size == 296
+    assert Basis(("C", "Si"), 5.0, 1.9, (10, 10, 9)).size == 850
+
+
+def test_ladder_levels_are_nested_and_affordable():
+    bases = [Basis.default(("Cu",), 2.55, level) for level in range(len(LEVELS))]
+    for small, large in pairwise(bases):
+        assert set(small.functions) < set(large.functions)
+    assert bases[0].size < 40
+    assert bases[-1].size < 400
+
+
+def test_json_round_trip_is_exact(system):
+    basis, _ = system
+    again = Basis.from_json(json.loads(json.dumps(basis.to_json())))
+    assert again == basis
+    assert again.functions == basis.functions
+    assert np.array_equal(again.prior, basis.prior)
+
+
+def test_prior_grows_with_degree_and_spares_the_one_body_columns(system):
+    basis, _ = system
+    assert basis.prior.shape == basis.one_body.shape == (basis.size,)
+    assert basis.one_body.sum() == len(basis.species)
+    for v, f in enumerate(basis.functions):
+        for w, g in enumerate(basis.functions):
+            if len(f) == len(g) and all(s.l <= t.l and s.n <= t.n for s, t in zip(f, g, strict=True)):
+                assert basis.prior[v] <= basis.prior[w]
+
+
+def test_description_names_columns_and_degrees(copper):
+    text = copper[0].describe()
+    assert str(copper[0].size) in text
+    assert "(5, 8, 8)" in text
+    assert "5.200" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"species": ("Xx",)}, "chemical symbols"),
+        ({"species": ("Cu", "Cu")}, "distinct"),
+        ({"species": ()}, "distinct"),
+        ({"cutoff": 2.0}, "cutoff"),
+        ({"cutoff": float("nan")}, "cutoff"),
+        ({"degrees": (0, 0, 0)}, "no functions"),
+        ({"degrees": (-1, 4, 4)}, "no functions"),
+    ],
+)
+def test_senseless_bases_are_refused(change, match):
+    arguments = {"species": ("Cu",), "cutoff": 5.0, "r0": 2.5, "degrees": (4, 4, 4)} | change
+    with pytest.raises(BasisError, match=match):
+        Basis(**arguments)
+
+
+def test_foreign_and_damaged_descriptions_are_refused(copper):
+    with pytest.raises(BasisError, match="family"):
+        Basis.from_json({"family": "SNAP"})
+    data = copper[0].to_json()
+    del data["degrees"]
+    with pytest.raises(BasisError, match="damaged"):
+        Basis.from_json(data)
+
+
+@pytest.mark.parametrize("level", [-1, len(LEVELS)])
+def test_levels_outside_the_ladder_are_refused(level):
+    with pytest.raises(BasisError, match="level"):
+        Basis.default(("Cu",), 2.55, level)
