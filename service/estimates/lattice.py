@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from farfield.service.cells import Host, Size, half_width
 
-__all__ = ["LatticeOperator", "dual_norm", "interpolate", "outer_shell"]
+__all__ = ["LatticeOperator", "dual_force_norm", "dual_norm", "interpolate", "outer_shell"]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -96,6 +96,14 @@ class LatticeOperator:
 def dual_norm(operator: LatticeOperator) -> float:
     """||H||_{(D, D*)} = max_k ||(D^T D)_k^{-1/2} H_k (D^T D)_k^{-1/2}||, eV/Å^2 (T1)."""
     return operator.extremes[1]
+
+
+def dual_force_norm(host: Host, size: Size, R: Array) -> float:
+    """||R||_{-1} = <R, (D^T D)^-1 R>^{1/2} for site forces R (N_sites, 3), eV/Å."""
+    m = 3 * host.nb
+    f = np.fft.fftn(R.reshape(*size, m, 1), axes=(0, 1, 2))
+    g = np.fft.ifftn(_stencil_root(host, size) @ f, axes=(0, 1, 2)).real
+    return float(np.linalg.norm(g))
 
 
 @lru_cache(maxsize=8)

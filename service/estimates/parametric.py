@@ -23,14 +23,13 @@ def energy_gradient(row: Array, host_row: Array, target: DefectCell) -> Array:
     return np.asarray(row - target.references * host_row)
 
 
-def geometry_spread(force_rows: Array, root: Array, target: DefectCell, green: Callable[[Array], Array]) -> float:
+def geometry_spread(whitened: Array, target: DefectCell, green: Callable[[Array], Array]) -> float:
     """sqrt(tr(M Sigma)) in Å with M = J^T J, J = D G Phi_F.
 
-    `force_rows` (3N, K); `root` (K, m) with Sigma = root root^T; `green` (N, 3) -> (N, 3) the lattice Green operator,
-    applied column by column to keep memory flat.
+    `whitened` (K, 3N) = root^T Phi_F^T with Sigma = root root^T (`Posterior.whiten` of the target cell's force rows);
+    `green` (N, 3) -> (N, 3) the lattice Green operator, applied row by row to keep memory flat.
     """
-    spread = force_rows @ root
     total = 0.0
-    for k in range(spread.shape[1]):
-        total += target.norm(green(np.ascontiguousarray(spread[:, k]).reshape(-1, 3))) ** 2
+    for row in whitened:
+        total += target.norm(green(row.reshape(-1, 3))) ** 2
     return float(np.sqrt(total))

@@ -1,0 +1,160 @@
+"""The labels of a campaign, sorted by what they are for.
+
+Filled from (decision, answers) in the order of the record, never by arrival, so that a fit stacks its rows in the order
+(decision, ordinal) on any number of workers (decisions A1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from farfield.service.cells import ForceConstantCell, Host, Size
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
+
+__all__ = ["DefectLabel", "ForceConstantLabel", "Observed", "StrainLabel"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DefectLabel:
+    """E (eV), F (N, 3) and perhaps V (6,) of a defect cell; `role` training or verification."""
+
+    decision: int
+    ordinal: int
+    atoms: Atoms
+    size: Size
+    role: str
+    energy: float
+    forces: Array
+    virial: Array | None
+    calculation: str
+
+
+@dataclass(frozen=True)
+class StrainLabel:
+    """A strained host cell: its strain (3, 3), virial (6,) eV; `pair` numbers the +-e pair and `sign` its side."""
+
+    decision: int
+    ordinal: int
+    atoms: Atoms
+    strain: Array
+    pair: int
+    sign: int
+    virial: Array
+
+
+@dataclass(frozen=True)
+class ForceConstantLabel:
+    """The displaced cells of one supercell size: `forces[d][s]` (N, 3) for displacement d and sign s, step in Å."""
+
+    decision: int
+    size: Size
+    step: float
+    forces: list[list[Array]]
+    ordinals: list[list[int]]
+
+    def constants(self, cell: ForceConstantCell) -> Array:
+        """C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2."""
+        pairs = zip(cell.displacements, self.forces, strict=True)
+        return cell.assemble([cell.column(d, self.step, f) for d, f in pairs])
+
+
+@dataclass
+class Observed:
+    """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``."""
+
+    energies: list[tuple[float, float]] = field(default_factory=list)
+    checks: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
+    references: dict[Size, tuple[float, Array | None]] = field(default_factory=dict)
+    defects: list[DefectLabel] = field(default_factory=list)
+    strains: list[StrainLabel] = field(default_factory=list)
+    constants: list[ForceConstantLabel] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    failures: list[tuple[Proposal, Answer]] = field(default_factory=list)
+
+    def add(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        """Take the answers of one decision, in ordinal order. Failed ones are listed in `failures`."""
+        displaced: dict[Size, list[tuple[Proposal, Answer]]] = {}
+        by_ordinal = {a.ordinal: a for a in answers}
+        for p in decision.proposals:
+            a = by_ordinal[p.ordinal]
+            got = {"E": a.energy is not None, "F": a.forces is not None, "V": a.virial is not None}
+            self.keys |= {f"{a.calculation}/{k}" for k, there in got.items() if there}
+            if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
+                self.failures.append((p, a))
+                continue
+            if p.role == "lattice constant" and a.energy is not None:
+                self.energies.append((float(p.meta["a"]), a.energy))
+            elif p.role == "check":
+                self.checks[str(p.meta["name"])] = (p, a)
+            elif p.role == "reference" and a.energy is not None:
+                self.references[p.rung] = (a.energy, a.virial)
+            elif p.role == "strain" and a.virial is not None:
+                strain = np.array(p.meta["strain"])
+                label = StrainLabel(
+                    decision.number, p.ordinal, p.atoms, strain, int(p.meta["pair"]), int(p.meta["sign"]), a.virial
+                )
+                self.strains.append(label)
+            elif p.role == "force constants":
+                displaced.setdefault(p.rung, []).append((p, a))
+            elif p.role in ("training", "verification") and a.energy is not None and a.forces is not None:
+                self.defects.append(
+                    DefectLabel(
+                        decision.number, p.ordinal, p.atoms, p.rung, p.role, a.energy, a.forces, a.virial, a.calculation
+                    )
+                )
+        for size, group in displaced.items():
+            self._add_constants(decision.number, size, group)
+
+    def _add_constants(self, number: int, size: Size, group: list[tuple[Proposal, Answer]]) -> None:
+        forces: dict[int, list[Array]] = {}
+        ordinals: dict[int, list[int]] = {}
+        for p, a in group:
+            if a.forces is not None:
+                forces.setdefault(int(p.meta["displacement"]), []).append(a.forces)
+                ordinals.setdefault(int(p.meta["displacement"]), []).append(p.ordinal)
+        step = float(group[0][0].meta["step"])
+        self.constants.append(
+            ForceConstantLabel(
+                number, size, step, [forces[k] for k in sorted(forces)], [ordinals[k] for k in sorted(forces)]
+            )
+        )
+
+    def strain_pairs(self) -> list[tuple[StrainLabel, StrainLabel]]:
+        """The complete +-e pairs (plus, minus), in order."""
+        plus = {(s.decision, s.pair): s for s in self.strains if s.sign > 0}
+        minus = {(s.decision, s.pair): s for s in self.strains if s.sign < 0}
+        return [(plus[k], minus[k]) for k in plus if k in minus]
+
+    def derived(self, host: Host, number: int) -> list[DerivedForceConstants]:
+        """The FC observations that decision `number` completed, one per irreducible displacement."""
+        out = []
+        for label in self.constants:
+            if label.decision != number:
+                continue
+            cell = ForceConstantCell(host, label.size)
+            for d, forces, ordinals in zip(cell.displacements, label.forces, label.ordinals, strict=True):
+                parts = [
+                    (o, s * label.step, tuple(tuple(float(x) for x in row) for row in np.eye(3)))
+                    for o, s in zip(ordinals, cell.signs(d), strict=True)
+                ]
+                if d.mirror is not None:
+                    rotation = tuple(tuple(float(x) for x in row) for row in d.mirror.rotation)
+                    parts.append((ordinals[0], -label.step, rotation))
+                out.append(
+                    DerivedForceConstants(
+                        host.atoms(label.size),
+                        d.site,
+                        d.direction,
+                        label.step,
+                        cell.column(d, label.step, forces),
+                        tuple(parts),
+                    )
+                )
+        return out

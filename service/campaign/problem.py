@@ -1,0 +1,101 @@
+"""The problem a campaign file poses: host, defect, target cell, basis ladder, constants of foreign species."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from farfield.errors import ConfigError
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.cells import Defect, DefectCell, Host, Size, first_rung
+from farfield.service.surrogate import LEVELS, Basis
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that follows from the config and a lattice constant `a` (Å; None: the first guess)."""
+
+    config: CampaignConfig
+    a: float | None = None
+
+    @cached_property
+    def host(self) -> Host:
+        """The host at lattice constant `a`."""
+        h = self.config.host
+        a = self.a if self.a is not None else (None if h.lattice_constant == "oracle" else float(h.lattice_constant))
+        return Host.named(h.lattice, list(h.species), a)
+
+    @cached_property
+    def defect(self) -> Defect:
+        """The defect."""
+        d = self.config.defect
+        return Defect.named(self.host, d.kind, species=d.species, site=d.site, position=d.position)
+
+    @cached_property
+    def target(self) -> DefectCell:
+        """The target cell."""
+        n = self.config.target.size
+        return DefectCell(self.host, self.defect, (n, n, n))
+
+    def cell(self, size: Size) -> DefectCell:
+        """The defect in a supercell of `size`."""
+        return DefectCell(self.host, self.defect, size)
+
+    def basis(self, level: int) -> Basis:
+        """The surrogate's basis at `level` of the ladder, or of the config's own degrees plus what `level` adds."""
+        s = self.config.surrogate
+        cutoff = None if s.cutoff == "auto" else float(s.cutoff)
+        species = self.defect.species(self.host)
+        basis = Basis.default(species, self.host.nearest, level, cutoff)
+        if s.degrees is None:
+            return basis
+        grown = tuple(d + 2 * (level - s.level) for d in s.degrees)
+        return Basis(species, basis.cutoff, basis.r0, (grown[0], grown[1], grown[2]))
+
+    @property
+    def top_level(self) -> int:
+        """The largest basis level allowed."""
+        return min(self.config.surrogate.max_level, len(LEVELS) - 1)
+
+    @cached_property
+    def first_size(self) -> Size:
+        """L0: the smallest complete rung with half width of at least 0.65 of the surrogate's cut-off (C7)."""
+        size = first_rung(self.host, 0.65 * self.basis(self.config.surrogate.level).cutoff)
+        return (max(size[0], 2), max(size[1], 2), max(size[2], 2))
+
+    @cached_property
+    def first_fc_size(self) -> Size:
+        """The first FC cell: the smallest complete rung whose half width reaches the surrogate's cut-off."""
+        return first_rung(self.host, self.basis(self.config.surrogate.level).cutoff)
+
+    @cached_property
+    def constant(self) -> float:
+        """sum_s dN_s mu_s in eV over the species whose mu is a constant of the config (decisions C9).
+
+        Raises ConfigError for a missing reference. An elemental host's own species is left out: its mu is E(host) per
+        atom on each side.
+        """
+        total = 0.0
+        for s, n in self.defect.excess(self.host).items():
+            if self.host.elemental and s == self.host.species[0]:
+                continue
+            if s not in self.config.references:
+                raise ConfigError(
+                    f"the defect changes the number of {s} atoms: set references.{s} to its chemical potential in eV",
+                    key=f"references.{s}",
+                )
+            total += n * self.config.references[s]
+        return total
+
+    def check(self) -> None:
+        """Raise ConfigError or CrystalError now for what would fail later: references, target against the ladder."""
+        _ = self.defect, self.constant
+        largest = max(self.first_size)
+        if self.config.target.size <= largest:
+            raise ConfigError(
+                f"target.size {self.config.target.size} leaves no room for the ladder, which starts at {largest}; "
+                f"use at least {largest + 2}",
+                key="target.size",
+            )

@@ -1,0 +1,146 @@
+"""From the state to a decision: the proposals of each phase, numbered, with the state's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from farfield.service.campaign.decision import Decision, OracleInfo, Proposal
+from farfield.service.campaign.observed import Observed
+from farfield.service.campaign.problem import Problem
+from farfield.service.campaign.state import State
+from farfield.service.cells import Size
+from farfield.service.proposals import (
+    PowerCost,
+    lattice_cells,
+    oracle_check_cells,
+    rattle,
+    start_cells,
+    verification_cell,
+)
+from farfield.service.proposals.choice import Action, name
+from farfield.service.proposals.opening import Candidate, force_constant_cells, strain_cells
+from farfield.service.proposals.verification import rounded
+
+__all__ = ["Proposing"]
+
+ANALYTIC_STEP, NOISY_STEP = 0.01, 0.02
+"""FC displacement in Å before the noise is known (decisions C10)."""
+START_RATTLES = (0.0, 0.05)
+START_STRAIN = 0.02
+
+
+class Proposing:
+    """Builds the decision that follows from the state."""
+
+    def __init__(self, problem: Problem, oracle: OracleInfo, observed: Observed, state: State, number: int) -> None:
+        self.problem, self.oracle, self.observed, self.state, self.number = problem, oracle, observed, state, number
+        self.kinds = tuple(k for k in ("E", "F", "V") if k in oracle.supports)
+        self.rng = np.random.default_rng([problem.config.campaign.seed, number])
+        self.step = ANALYTIC_STEP if oracle.analytic else NOISY_STEP
+
+    def decision(self, action: Action | None) -> Decision:
+        """The decision of the current phase; `action` steers the rounds."""
+        if self.state.phase == "lattice":
+            return self._finish(*self._lattice())
+        if self.state.phase == "start":
+            return self._finish(*self._start())
+        if action is None:
+            raise RuntimeError("a round needs an action; tell the loop its answers first")
+        return self._finish(*self._round(action))
+
+    def _lattice(self) -> tuple[str, list[Candidate]]:
+        host, kinds = self.problem.host, self.kinds
+        out: list[Candidate] = []
+        reasons = []
+        if self.problem.config.host.lattice_constant == "oracle":
+            out += lattice_cells(host, tuple(k for k in kinds if k != "F"))
+            reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
+        if not self.observed.checks:
+            out += oracle_check_cells(host, kinds, self.rng)
+            reasons.append("check the oracle's derivatives")
+        return "; ".join(reasons), out
+
+    def _start(self) -> tuple[str, list[Candidate]]:
+        p = self.problem
+        out: list[Candidate] = [(rounded(p.host.atoms()), self.kinds, "reference", "references", (1, 1, 1), {})]
+        out += self._references(p.first_size)
+        if "V" in self.oracle.supports:
+            out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")
+        out += force_constant_cells(p.host, p.first_fc_size, self.step, "FC tail")
+        out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES)
+        text = f"perfect crystal (references, FC on {name(p.first_fc_size)}, strains) and first cells on {name(p.first_size)}"
+        return text, out
+
+    def _round(self, action: Action) -> tuple[str, list[Candidate]]:
+        p, s = self.problem, self.state
+        out: list[Candidate] = []
+        if action.fc_size is not None:
+            s.fc_size = action.fc_size
+            out += force_constant_cells(p.host, action.fc_size, self.step, "folding")
+        if action.strain:
+            amplitude = self._tail_strain()
+            out += strain_cells(p.host, amplitude, self.rng, 100 * self.number, "V tail")
+        if action.verify is not None and s.u is not None:
+            s.rung, s.verification = action.verify, self.number
+            cell = p.cell(action.verify)
+            sigma = rattle(s.eta_previous)
+            out += self._references(action.verify)
+            atoms = verification_cell(cell, p.target, s.u, sigma, self.rng)
+            out.append((atoms, self.kinds, "verification", "core", action.verify, {"rattle": sigma}))
+        elif action.fc_size is None:
+            s.verification = None
+            out += self._repair()
+        return action.reason, out
+
+    def _repair(self) -> list[Candidate]:
+        """Two more rattled training cells on the current rung, about u^h where it is sane."""
+        p, s = self.problem, self.state
+        rung = s.rung or p.first_size
+        cell = p.cell(rung)
+        out: list[Candidate] = []
+        for sigma in (0.05, 0.1):
+            u = cell.start(sigma, self.rng)
+            if s.u is not None and np.abs(s.u).max() < 0.5 * p.host.nearest:
+                u = u - cell.start(0.0, self.rng) + cell.restrict(p.target, s.u)
+            out.append((rounded(cell.atoms(u)), self.kinds, "training", "gate", rung, {"rattle": sigma}))
+        return out
+
+    def _references(self, size: Size) -> list[Candidate]:
+        """The perfect supercell at the rung, for an oracle whose mesh cannot be set (decisions C2)."""
+        if self.oracle.mesh == "none" or size in self.observed.references:
+            return []
+        return [(rounded(self.problem.host.atoms(size)), ("E", "F"), "reference", "references", size, {})]
+
+    def _tail_strain(self) -> float:
+        """The strain at |l| = L: the largest |Du| / sqrt(s2) outside the rung, between 0.5 and 3 %."""
+        p, s = self.problem, self.state
+        if s.u is None or s.rung is None:
+            return START_STRAIN
+        outside = p.target.strain(s.u)[p.target.radius > p.cell(s.rung).half_width]
+        return float(np.clip(outside.max() / np.sqrt(p.host.s2), 0.005, 0.03))
+
+    def _finish(self, reason: str, candidates: Iterable[Candidate]) -> Decision:
+        proposals = tuple(
+            Proposal(k, atoms, kinds, role, term, rung, meta)
+            for k, (atoms, kinds, role, term, rung, meta) in enumerate(candidates)
+        )
+        cost = PowerCost(self.problem.config.cost.exponent)
+        solution = self.state.solution
+        return Decision(
+            number=self.number,
+            reason=reason,
+            proposals=proposals,
+            inputs=tuple(sorted(self.observed.keys)),
+            seed=self.problem.config.campaign.seed,
+            cost_model=cost.to_json(),
+            weights=dict(solution.get("weights", {})),
+            summary={
+                "phase": self.state.phase,
+                "lattice_constant": self.state.lattice_constant,
+                "relative_cost": sum(cost(len(p.atoms)) for p in proposals),
+                **{k: v for k, v in solution.items() if k != "weights"},
+            },
+            state=self.state.to_bytes(),
+        )

@@ -1,0 +1,165 @@
+"""The refit of a round: loss weights, fit, relaxation in the target cell, gates, and the parametric column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.service.campaign.assessment import FarField, far_field
+from farfield.service.campaign.observed import Observed
+from farfield.service.campaign.problem import Problem
+from farfield.service.campaign.state import State
+from farfield.service.campaign.training import TrainingSet
+from farfield.service.cells import half_width
+from farfield.service.estimates import eta_v
+from farfield.service.estimates.parametric import energy_gradient, geometry_spread
+from farfield.service.estimates.solution import SOFT, Solution, relaxed
+from farfield.service.proposals import loss_weights
+from farfield.service.surrogate import Posterior, design, neighbours
+
+__all__ = ["Refit", "refit", "smallest_sampled"]
+
+Array = NDArray[np.float64]
+
+STARTS, START_NOISE = 4, 0.05
+"""Relaxations of a first surrogate and their noise in Å (decisions C11)."""
+FAR_SHARE = 1 / 3
+"""FC or V rows go into the fit when their tail alone takes this share of the geometry tolerance."""
+CLOSEST = 0.9
+"""Pairs at u^h nearer than this share of the nearest sampled pair lie outside the sampled range."""
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The new surrogate's solution, the weights used, and the JSON scalars stored with it (`summary`)."""
+
+    solution: Solution
+    posterior: Posterior
+    weights: dict[str, float]
+    far: FarField | None
+    summary: dict[str, Any]
+
+    @property
+    def gates(self) -> dict[str, bool]:
+        """Gate name -> passed."""
+        return dict(self.summary["gates"])
+
+
+def refit(
+    state: State, observed: Observed, problem: Problem, training: TrainingSet, reference: float, seed: int
+) -> Refit:
+    """Fit with the state's flags and relax; turns on FC or V rows (in `state`) where the far field needs them.
+
+    FC and V rows are put into the fit when their tail alone, which costs no oracle call to compute, takes a third of the
+    tolerance, or when the surrogate's lattice is unstable without them.
+    """
+    training.update(observed, reference)
+    attempt = _once(state, observed, problem, training, reference, seed)
+    if observed.constants and not state.fit_fc and _needs_fc(attempt, state, problem):
+        state.fit_fc = True
+        attempt = _once(state, observed, problem, training, reference, seed)
+    if observed.strains and not state.fit_v and _needs_v(attempt, state, problem):
+        state.fit_v = True
+        attempt = _once(state, observed, problem, training, reference, seed)
+    return attempt
+
+
+def _once(
+    state: State, observed: Observed, problem: Problem, training: TrainingSet, reference: float, seed: int
+) -> Refit:
+    weights = _weights(state, observed, problem, training)
+    posterior, surrogate = training.fit(weights, reference)
+    target = problem.target
+    rng = np.random.default_rng([seed, 1])
+    if state.u is None:
+        starts = [target.start(START_NOISE, rng) for _ in range(STARTS)]
+    else:
+        starts = [state.u]
+    solution = relaxed(surrogate, target, starts)
+    if not solution.relaxation.converged and state.u is not None:
+        solution = relaxed(surrogate, target, [target.start(START_NOISE, rng) for _ in range(STARTS)])
+    sane = bool(np.isfinite(solution.relaxation.energy))
+    far = far_field(solution, observed, problem) if observed.constants and sane else None
+    gates = _gates(solution, state, observed, problem, rng)
+    summary: dict[str, Any] = {
+        "gates": gates,
+        "basis_size": training.basis.size,
+        "gamma": solution.operator.gamma,
+        "soft": solution.operator.gamma < SOFT,
+        "strength": posterior.strength,
+        "noise": posterior.noise,
+        "residual_rms": posterior.residual_rms,
+        "weights": weights,
+        "others": solution.others,
+        "relaxation_steps": solution.relaxation.steps,
+        "formation_energy_raw": solution.formation_energy - problem.constant if sane else None,
+    }
+    if sane and all(gates.values()):
+        row = design(surrogate.basis, target.atoms(solution.u))
+        g = energy_gradient(row.energy, training.host_row, target)
+        summary["parametric_energy"] = float(np.sqrt(posterior.quadratic(g)))
+        summary["parametric_geo"] = geometry_spread(posterior.whiten(row.forces), target, solution.green)
+    return Refit(solution, posterior, weights, far, summary)
+
+
+def _weights(state: State, observed: Observed, problem: Problem, training: TrainingSet) -> dict[str, float]:
+    target, host = problem.target, problem.host
+    l2 = l4 = None
+    if state.u is not None and state.rung is not None:
+        L = half_width(host, state.rung)
+        l2, l4 = target.norm(state.u, L), target.norm(state.u, L, 4)
+    strains = [float((s.strain**2).sum()) for s in observed.strains]
+    return loss_weights(
+        tail_l2=l2,
+        tail_l4=l4,
+        s2=host.s2,
+        a=host.a,
+        n_conf=training.n_defects,
+        n_strain=training.n_strains,
+        strain2=float(np.mean(strains)) if strains else 1.0,
+        with_fc=state.fit_fc,
+        with_v=state.fit_v,
+        fc_boost=state.fc_boost,
+    )
+
+
+def _needs_fc(attempt: Refit, state: State, problem: Problem) -> bool:
+    gates = attempt.gates
+    if not (gates["relaxed"] and gates["stable lattice"] and gates["no negative curvature"]) or attempt.far is None:
+        return True
+    s = attempt.solution
+    L = half_width(problem.host, state.rung) if state.rung else 0.0
+    outside = problem.target.radius > L
+    force = -problem.target.from_sites(attempt.far.target_operator.apply(problem.target.on_sites(s.u)))
+    force[~outside] = 0.0
+    return problem.target.norm(s.green(force)) > FAR_SHARE * problem.config.target.tol_geo
+
+
+def _needs_v(attempt: Refit, state: State, problem: Problem) -> bool:
+    if attempt.far is None or not attempt.gates["stable lattice"]:
+        return False
+    L = half_width(problem.host, state.rung) if state.rung else 0.0
+    l4 = problem.target.norm(attempt.solution.u, L, 4)
+    v = eta_v(attempt.far.virial.total, l4, max(attempt.solution.operator.gamma, 1e-6), problem.host.s2)
+    return v > FAR_SHARE * problem.config.target.tol_geo
+
+
+def _gates(
+    solution: Solution, state: State, observed: Observed, problem: Problem, rng: np.random.Generator
+) -> dict[str, bool]:
+    gates = {"relaxed": solution.relaxation.converged, "stable lattice": solution.operator.minimum > 0}
+    ok = all(gates.values())
+    gates["no negative curvature"] = ok and solution.curvature(rng) > 0
+    jump = 0.0 if state.u is None else float(np.sqrt(((solution.u - state.u) ** 2).sum(axis=1)).max())
+    gates["same basin"] = ok and jump < 0.5 * problem.host.nearest
+    gates["sampled range"] = ok and solution.nearest_pair() > CLOSEST * smallest_sampled(solution, observed)
+    return gates
+
+
+def smallest_sampled(solution: Solution, observed: Observed) -> float:
+    """Smallest interatomic distance in the defect cells labelled so far, Å."""
+    basis = solution.surrogate.basis
+    return min(float(np.sqrt((neighbours(basis, d.atoms).vectors ** 2).sum(axis=1).min())) for d in observed.defects)

@@ -1,0 +1,76 @@
+"""The loop's state between rounds, as stored with each decision.
+
+Everything that is not a label and that a resumed loop needs: the lattice constant, the surrogate of the round and its
+solution u^h, flags, and the history of estimates (a few hundred bytes each).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.oracles.packing import pack, unpack
+from farfield.service.cells import Size
+
+__all__ = ["State"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class State:
+    """See the fields.
+
+    `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
+    whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `stalls`: successive rungs on which the refit did
+    not halve the core residual. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) in Å in the target cell,
+    `coefficients` (K,), `old_u` of the round before.
+    """
+
+    phase: str = "lattice"
+    lattice_constant: float | None = None
+    rung: Size | None = None
+    fc_size: Size | None = None
+    level: int = 0
+    enlarged: int = 0
+    fit_fc: bool = False
+    fit_v: bool = False
+    fc_boost: float = 1.0
+    stalls: int = 0
+    repairs: int = 0
+    eta_previous: float | None = None
+    verification: int | None = None
+    solution: dict[str, Any] = field(default_factory=dict)
+    estimates: list[dict[str, Any]] = field(default_factory=list)
+    basis: dict[str, Any] | None = None
+    u: Array | None = None
+    old_u: Array | None = None
+    coefficients: Array | None = None
+
+    _ARRAYS = ("u", "old_u", "coefficients")
+
+    def to_bytes(self) -> bytes:
+        """Packed state; bytes are equal for equal states."""
+        header: dict[str, Any] = {}
+        arrays: dict[str, Array] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in self._ARRAYS:
+                if value is not None:
+                    arrays[f.name] = value
+            else:
+                header[f.name] = list(value) if isinstance(value, tuple) else value
+        return pack(header, arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """The inverse of `to_bytes`. Raises ValueError for foreign bytes."""
+        header, arrays = unpack(data)
+        for key in ("rung", "fc_size"):
+            if header.get(key) is not None:
+                a, b, c = header[key]
+                header[key] = (int(a), int(b), int(c))
+        return cls(**header, **arrays)
