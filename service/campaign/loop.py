@@ -334,6 +334,8 @@ class Loop:
             fc=a.geometry.far,
             v=a.v,
             fold=a.fold,
+            bound_v=a.bound_v,
+            bound_fold=a.bound_fold,
             parametric_geo=float(s.get("parametric_geo", float("nan"))),
             eta_energy=a.energy.total,
             energy_core=a.energy.core,

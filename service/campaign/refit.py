@@ -14,7 +14,6 @@ from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
 from farfield.service.campaign.training import TrainingSet
 from farfield.service.cells import half_width
-from farfield.service.estimates import eta_v
 from farfield.service.estimates.parametric import energy_gradient, geometry_spread
 from farfield.service.estimates.solution import SOFT, Solution, relaxed
 from farfield.service.proposals import loss_weights
@@ -142,9 +141,8 @@ def _needs_v(attempt: Refit, state: State, problem: Problem) -> bool:
     if attempt.far is None or not attempt.gates["stable lattice"]:
         return False
     L = half_width(problem.host, state.rung) if state.rung else 0.0
-    l4 = problem.target.norm(attempt.solution.u, L, 4)
-    v = eta_v(attempt.far.virial.total, l4, max(attempt.solution.operator.gamma, 1e-6), problem.host.s2)
-    return v > FAR_SHARE * problem.config.target.tol_geo
+    force, _ = attempt.far.forces(attempt.solution, L)
+    return problem.target.norm(attempt.solution.green(force)) > FAR_SHARE * problem.config.target.tol_geo
 
 
 def _gates(
