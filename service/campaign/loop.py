@@ -1,7 +1,7 @@
 """The pure loop: ask for a decision, tell its answers, read the estimate. No Dask, no files, no clock.
 
-A deterministic function of the config and the answers in the order of the record (decisions A1). A notebook may drive it
-by hand; the runner does nothing else with it::
+A deterministic function of the config and the answers in the order of the record (decisions A1). A notebook may drive
+it by hand; the runner does nothing else with it::
 
     loop = Loop(config, OracleInfo("emt"))
     while isinstance(decision := loop.ask(), Decision):
@@ -12,26 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from farfield.errors import CampaignError
-from farfield.service.campaign.assessment import Assessment, assess
+from farfield.service.campaign.assessment import assess
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Stop
 from farfield.service.campaign.observed import DefectLabel, Observed
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
-from farfield.service.campaign.refit import Refit, refit
+from farfield.service.campaign.refit import Refit, refit, restored
 from farfield.service.campaign.state import State
+from farfield.service.campaign.summary import summarise
 from farfield.service.campaign.training import TrainingSet
-from farfield.service.cells import is_complete, next_rung
+from farfield.service.cells import next_rung
 from farfield.service.cells.ladder import next_complete
 from farfield.service.estimates import Estimate
-from farfield.service.estimates.relaxation import Relaxation
-from farfield.service.estimates.solution import Solution, lattice_constants
+from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import choose
 from farfield.service.proposals.choice import Action, Facts
 from farfield.service.surrogate import Surrogate
@@ -122,7 +121,8 @@ class Loop:
     ) -> Loop:
         """A loop that stands where the record ends. The last decision is read, never recomputed.
 
-        `answers` may be one shorter than `decisions` (the last is still in flight); where it is as long, the last is told.
+        `answers` may be one shorter than `decisions` (the last is still in flight); where it is as long, the last is
+        told.
         """
         loop = cls(config, oracle)
         if not decisions:
@@ -140,19 +140,7 @@ class Loop:
     def _set_state(self, state: State) -> None:
         self.state = state
         self.problem = Problem(self.config, state.lattice_constant)
-        self._current = None
-        if state.coefficients is not None and state.u is not None:
-            surrogate = Surrogate(self.problem.basis(state.level), state.coefficients)
-            target = self.problem.target
-            energy = surrogate.evaluate(target.atoms(state.u))[0]
-            run = Relaxation(state.u, energy, 0.0, 0, bool(state.solution["gates"]["relaxed"]))
-            self._current = Solution(
-                surrogate,
-                target,
-                run,
-                surrogate.evaluate(self.problem.host.atoms())[0],
-                lattice_constants(surrogate, target),
-            )
+        self._current = restored(state, self.problem)
 
     def _take(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.observed.add(decision, answers)
@@ -161,7 +149,7 @@ class Loop:
         if needed:
             p, a = needed[0]
             self._stop = Stop(
-                f"the oracle gave no answer for a {p.role} cell of {len(p.atoms)} atoms ({a.failure or 'missing kinds'}); "
+                f"no answer for a {p.role} cell of {len(p.atoms)} atoms ({a.failure or 'missing kinds'}); "
                 "see `farfield status`, mend the oracle and run again",
                 False,
                 1,
@@ -197,7 +185,7 @@ class Loop:
         if self._current is None:
             raise CampaignError("no surrogate to estimate; the record is not in order")
         result = assess(self._current, label, self.observed, self.problem, self._reference, with_dilute=True)
-        estimate = self._summarise(decision.number, label, result)
+        estimate = summarise(decision.number, label, result, self.state, self.problem)
         history = [Estimate.from_json(e) for e in self.state.estimates]
         if history and history[-1].rung == estimate.rung:
             history.pop()  # a new estimate of the same call, with more force constants
@@ -312,54 +300,6 @@ class Loop:
             return False
         jump = history[-1].jump
         return jump is not None and jump <= tolerance[0]
-
-    def _summarise(self, number: int, label: DefectLabel, a: Assessment) -> Estimate:
-        s = self.state.solution
-        target = self.problem.target
-        raw = float(s["formation_energy_raw"])
-        jump = None
-        if self.state.old_u is not None and self.state.u is not None:
-            jump = target.norm(self.state.u - self.state.old_u)
-        gates: dict[str, Any] = {**s["gates"], "solver": a.geometry.converged}
-        return Estimate(
-            decision=number,
-            rung=label.size,
-            complete=is_complete(self.problem.host, label.size),
-            natoms=len(label.atoms),
-            half_width=self.problem.cell(label.size).half_width,
-            basis_size=int(s["basis_size"]),
-            eta_geo=a.eta_geo,
-            assembled=a.geometry.assembled,
-            core=a.geometry.core,
-            fc=a.geometry.far,
-            v=a.v,
-            fold=a.fold,
-            bound_v=a.bound_v,
-            bound_fold=a.bound_fold,
-            parametric_geo=float(s.get("parametric_geo", float("nan"))),
-            eta_energy=a.energy.total,
-            energy_core=a.energy.core,
-            energy_tail=a.energy.tail,
-            energy_relaxation=a.energy.relaxation,
-            energy_bound_v=a.energy.bound_V,
-            parametric_energy=float(s.get("parametric_energy", float("nan"))),
-            formation_energy_raw=raw,
-            formation_energy=raw + a.energy.total,
-            formation_energy_dilute=raw + a.energy.total + a.dilute.image if a.dilute else None,
-            relaxation_volume=a.dilute.relaxation_volume if a.dilute else None,
-            eps_E=a.eps_E,
-            eps_F=a.eps_F,
-            eps_FC=a.far.eps_FC,
-            eps_V=a.far.virial.eps_V,
-            eps_C=a.far.virial.eps_C,
-            eps_fold=a.far.eps_fold,
-            gamma=float(s["gamma"]),
-            tail_l2=a.tail_l2,
-            tail_l4=a.tail_l4,
-            jump=jump,
-            soft=bool(s["soft"]),
-            gates=gates,
-        )
 
 
 def _name(e: Estimate) -> str:

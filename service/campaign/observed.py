@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from farfield.service.cells import ForceConstantCell, Host, Size
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
+from farfield.service.cells import ForceConstantCell, Host, Size
 
 __all__ = ["DefectLabel", "ForceConstantLabel", "Observed", "StrainLabel"]
 

@@ -70,7 +70,7 @@ class Proposing:
             out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")
         out += force_constant_cells(p.host, p.first_fc_size, self.step, "FC tail")
         out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES)
-        text = f"perfect crystal (references, FC on {name(p.first_fc_size)}, strains) and first cells on {name(p.first_size)}"
+        text = f"perfect crystal (FC on {name(p.first_fc_size)}, strains), first cells on {name(p.first_size)}"
         return text, out
 
     def _round(self, action: Action) -> tuple[str, list[Candidate]]:

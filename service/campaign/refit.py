@@ -15,11 +15,12 @@ from farfield.service.campaign.state import State
 from farfield.service.campaign.training import TrainingSet
 from farfield.service.cells import half_width
 from farfield.service.estimates.parametric import energy_gradient, geometry_spread
-from farfield.service.estimates.solution import SOFT, Solution, relaxed
+from farfield.service.estimates.relaxation import Relaxation
+from farfield.service.estimates.solution import SOFT, Solution, lattice_constants, relaxed
 from farfield.service.proposals import loss_weights
-from farfield.service.surrogate import Posterior, design, neighbours
+from farfield.service.surrogate import Posterior, Surrogate, design, neighbours
 
-__all__ = ["Refit", "refit", "smallest_sampled"]
+__all__ = ["Refit", "refit", "restored", "smallest_sampled"]
 
 Array = NDArray[np.float64]
 
@@ -52,8 +53,8 @@ def refit(
 ) -> Refit:
     """Fit with the state's flags and relax; turns on FC or V rows (in `state`) where the far field needs them.
 
-    FC and V rows are put into the fit when their tail alone, which costs no oracle call to compute, takes a third of the
-    tolerance, or when the surrogate's lattice is unstable without them.
+    FC and V rows are put into the fit when their tail alone, which costs no oracle call to compute, takes a third of
+    the tolerance, or when the surrogate's lattice is unstable without them.
     """
     training.update(observed, reference)
     attempt = _once(state, observed, problem, training, reference, seed)
@@ -73,13 +74,10 @@ def _once(
     posterior, surrogate = training.fit(weights, reference)
     target = problem.target
     rng = np.random.default_rng([seed, 1])
-    if state.u is None:
-        starts = [target.start(START_NOISE, rng) for _ in range(STARTS)]
-    else:
-        starts = [state.u]
-    solution = relaxed(surrogate, target, starts)
+    fresh = [target.start(START_NOISE, rng) for _ in range(STARTS)]
+    solution = relaxed(surrogate, target, fresh if state.u is None else [state.u])
     if not solution.relaxation.converged and state.u is not None:
-        solution = relaxed(surrogate, target, [target.start(START_NOISE, rng) for _ in range(STARTS)])
+        solution = relaxed(surrogate, target, fresh)
     sane = bool(np.isfinite(solution.relaxation.energy))
     far = far_field(solution, observed, problem) if observed.constants and sane else None
     gates = _gates(solution, state, observed, problem, rng)
@@ -161,3 +159,15 @@ def smallest_sampled(solution: Solution, observed: Observed) -> float:
     """Smallest interatomic distance in the defect cells labelled so far, Å."""
     basis = solution.surrogate.basis
     return min(float(np.sqrt((neighbours(basis, d.atoms).vectors ** 2).sum(axis=1).min())) for d in observed.defects)
+
+
+def restored(state: State, problem: Problem) -> Solution | None:
+    """The solution that a stored state describes, without fitting or relaxing again; None before the first fit."""
+    if state.coefficients is None or state.u is None:
+        return None
+    surrogate = Surrogate(problem.basis(state.level), state.coefficients)
+    target = problem.target
+    energy = surrogate.evaluate(target.atoms(state.u))[0]
+    run = Relaxation(state.u, energy, 0.0, 0, bool(state.solution["gates"]["relaxed"]))
+    reference = surrogate.evaluate(problem.host.atoms())[0]
+    return Solution(surrogate, target, run, reference, lattice_constants(surrogate, target))

@@ -26,7 +26,7 @@ class State:
 
     `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
     whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `stalls`: successive rungs on which the refit did
-    not halve the core residual. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) in Å in the target cell,
+    not halve the core residual. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) Å in the target cell,
     `coefficients` (K,), `old_u` of the round before.
     """
 
@@ -73,4 +73,5 @@ class State:
             if header.get(key) is not None:
                 a, b, c = header[key]
                 header[key] = (int(a), int(b), int(c))
-        return cls(**header, **arrays)
+        values: dict[str, Any] = {**header, **arrays}
+        return cls(**values)

@@ -1,9 +1,9 @@
 """The quadratic far-field mismatch as a force: Cauchy-Born stress of oracle minus surrogate, on the sites.
 
-T2 bounds this part by (eps_V + eps_C) ||Du||^2_{l4} / (gamma s2^{3/2}). The bound takes the softest wave and the worst strain
-everywhere; measured on Cu it is 3 to 20 times the assembled value. Here the mismatch energy density is fitted to the
-strained cells as a function of the Green-Lagrange strain E, so that rotations, which symmetric strains never sample,
-follow from frame indifference:
+T2 bounds this part by (eps_V + eps_C) ||Du||^2_{l4} / (gamma s2^{3/2}). The bound takes the softest wave and the worst
+strain everywhere; measured on Cu (EMT) it is more than 20 times the assembled value. Here the mismatch energy
+density is fitted to the strained cells as a function of the Green-Lagrange strain E, so that rotations, which
+symmetric strains never sample, follow from frame indifference:
 
     dW(E) = S0 : E + 1/2 C : E E + 1/6 C3 : E E E,    dP(F) = F dS(E),    F = 1 + grad u,
 
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StressMismatch:
-    """`second` C (3, 3, 3, 3) and `third` C3 (3,)*6 of the mismatch energy per atom, eV; zero strain's stress left out."""
+    """`second` C (3, 3, 3, 3) and `third` C3 (3,)*6 of the mismatch energy per atom, eV; no residual stress."""
 
     second: Array
     third: Array

@@ -30,8 +30,8 @@ SOFT = 0.05
 class Solution:
     """A surrogate and its equilibrium in the target cell.
 
-    `u` (N, 3) Å; `energy` eV of the target cell; `reference` E^h of one host cell, eV; `constants` the surrogate's force
-    constants on the target's grid; `others` energies of other minima found within 0.1 eV, eV relative to the lowest.
+    `u` (N, 3) Å; `energy` eV of the target cell; `reference` E^h of one host cell, eV; `constants` the
+    surrogate's force constants on the target's grid; `others` energies of other minima found within 0.1 eV, eV relative to the lowest.
     """
 
     surrogate: Surrogate
@@ -104,7 +104,7 @@ def lattice_constants(surrogate: Surrogate, target: DefectCell, size: Size | Non
 def relaxed(
     surrogate: Surrogate, target: DefectCell, starts: Sequence[Array], *, force_tolerance: float = 1e-5
 ) -> Solution:
-    """Relax the target cell in the surrogate from each start (N, 3) Å; the lowest wins, others within 0.1 eV are listed."""
+    """Relax the target cell in the surrogate from each start (N, 3) Å; the lowest wins, others near are listed."""
     reference = surrogate.evaluate(target.host.atoms())[0]
     constants = lattice_constants(surrogate, target)
     green = Preconditioner(target, LatticeOperator(target.host, target.size, constants))

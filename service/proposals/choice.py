@@ -7,6 +7,7 @@ into the fit, then weigh more, and only then are more of them bought.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from farfield.service.cells import Size
 from farfield.service.estimates import Estimate
@@ -83,6 +84,6 @@ def _verdict(e: Estimate, facts: Facts) -> str:
     return "geometry within tolerance, confirm" if e.believed else "a gate failed"
 
 
-def _with(base: Action, reason: str, **changes: object) -> Action:
+def _with(base: Action, reason: str, **changes: Any) -> Action:
     values = {**base.__dict__, "reason": reason, **changes}
-    return Action(**values)  # type: ignore[arg-type]
+    return Action(**values)

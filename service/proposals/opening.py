@@ -1,4 +1,7 @@
-"""The first cells of a campaign: lattice constant, oracle check, perfect crystal, two training cells (theory.md section 4)."""
+"""The first cells of a campaign: lattice constant, oracle check, perfect crystal, two training cells.
+
+Steps 0 and 1 of the loop of theory.md section 4.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
 
 
 def oracle_check_cells(host: Host, kinds: tuple[str, ...], rng: np.random.Generator) -> Iterator[Candidate]:
-    """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (decisions A10)."""
+    """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10)."""
     base = host.atoms()
     base.positions += 0.05 * host.nearest / 2.5 * rng.normal(size=base.positions.shape)
     direction = rng.normal(size=base.positions.shape)

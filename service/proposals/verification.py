@@ -28,6 +28,6 @@ def rounded(atoms: Atoms) -> Atoms:
 
 
 def verification_cell(cell: DefectCell, target: DefectCell, u: Array, sigma: float, rng: np.random.Generator) -> Atoms:
-    """The rattled call's atoms: restricted, not re-relaxed (theory.md c3), `sigma` in Å of normal noise per component."""
+    """The rattled call's atoms: restricted, not re-relaxed (theory.md c3), `sigma` Å of normal noise."""
     y = cell.restrict(target, u) + sigma * rng.normal(size=(cell.natoms, 3))
     return rounded(cell.atoms(y))

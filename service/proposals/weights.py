@@ -32,8 +32,9 @@ def loss_weights(
 ) -> dict[str, float]:
     """Weights of E, F, V, FC.
 
-    `tail_l2` = ||Du^h||_{l2(>L)}, `tail_l4` = ||Du^h||_{l4(>L)} in Å, None before a first u^h; `strain2` the mean squared
-    Frobenius norm of the strains; `n_conf` defect cells, `n_strain` strained cells. 0 leaves a kind out of the fit.
+    `tail_l2` = ||Du^h||_{l2(>L)}, `tail_l4` = ||Du^h||_{l4(>L)} in Å, None before a first u^h; `strain2` the mean
+    squared Frobenius norm of the strains; `n_conf` defect cells, `n_strain` strained cells. 0 leaves a kind
+    out of the fit.
     """
     root = float(np.sqrt(max(n_conf, 1)))
     fc = 4.0 if tail_l2 is None else max(np.sqrt(3.0) * tail_l2 * root * fc_boost, FC_FLOOR)

@@ -1,0 +1,64 @@
+"""The estimate of a round as numbers, from an assessment and the state it was made in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farfield.service.campaign.assessment import Assessment
+from farfield.service.campaign.observed import DefectLabel
+from farfield.service.campaign.problem import Problem
+from farfield.service.campaign.state import State
+from farfield.service.cells import is_complete
+from farfield.service.estimates import Estimate
+
+__all__ = ["summarise"]
+
+
+def summarise(number: int, label: DefectLabel, a: Assessment, state: State, problem: Problem) -> Estimate:
+    """The estimate of decision `number` from the assessment `a` of the state's surrogate on `label`."""
+    s = state.solution
+    target = problem.target
+    raw = float(s["formation_energy_raw"])
+    jump = None
+    if state.old_u is not None and state.u is not None:
+        jump = target.norm(state.u - state.old_u)
+    gates: dict[str, Any] = {**s["gates"], "solver": a.geometry.converged}
+    return Estimate(
+        decision=number,
+        rung=label.size,
+        complete=is_complete(problem.host, label.size),
+        natoms=len(label.atoms),
+        half_width=problem.cell(label.size).half_width,
+        basis_size=int(s["basis_size"]),
+        eta_geo=a.eta_geo,
+        assembled=a.geometry.assembled,
+        core=a.geometry.core,
+        fc=a.geometry.far,
+        v=a.v,
+        fold=a.fold,
+        bound_v=a.bound_v,
+        bound_fold=a.bound_fold,
+        parametric_geo=float(s.get("parametric_geo", float("nan"))),
+        eta_energy=a.energy.total,
+        energy_core=a.energy.core,
+        energy_tail=a.energy.tail,
+        energy_relaxation=a.energy.relaxation,
+        energy_bound_v=a.energy.bound_V,
+        parametric_energy=float(s.get("parametric_energy", float("nan"))),
+        formation_energy_raw=raw,
+        formation_energy=raw + a.energy.total,
+        formation_energy_dilute=raw + a.energy.total + a.dilute.image if a.dilute else None,
+        relaxation_volume=a.dilute.relaxation_volume if a.dilute else None,
+        eps_E=a.eps_E,
+        eps_F=a.eps_F,
+        eps_FC=a.far.eps_FC,
+        eps_V=a.far.virial.eps_V,
+        eps_C=a.far.virial.eps_C,
+        eps_fold=a.far.eps_fold,
+        gamma=float(s["gamma"]),
+        tail_l2=a.tail_l2,
+        tail_l4=a.tail_l4,
+        jump=jump,
+        soft=bool(s["soft"]),
+        gates=gates,
+    )
