@@ -23,7 +23,8 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-AGNESI = 10.0 / 13.0
+AGNESI = 10.0 / 13.0  # as in `radial`; literals, so that the disk cache cannot hold stale ones
+CENTRE = 1.2
 
 
 def compiled(function: Function) -> Function:
@@ -89,7 +90,7 @@ def _radial(lay: Layout, m: int, d: Array, R: Array, D: Array, w: Array) -> None
     R0, D0, P0, Q0 = R[0, :m], D[0, :m], R[lay.many, :m], D[lay.many, :m]
     r, inverse = d[3, :m], d[4, :m]
     scale = 2.0 / (1.0 - lay.xcut)
-    per_r0, per_cutoff = 1.0 / lay.r0, 1.0 / lay.cutoff
+    per_r0, per_cutoff = 1.0 / (CENTRE * lay.r0), 1.0 / lay.cutoff
     n0 = 1.0 / lay.rb[0]
     for t in range(m):
         s = r[t] * per_r0
@@ -101,10 +102,9 @@ def _radial(lay: Layout, m: int, d: Array, R: Array, D: Array, w: Array) -> None
         yt = scale * (x - lay.xcut) - 1.0
         dyt = -scale * dg * x * x
         y[t], dy[t] = yt, dyt
-        inner, outer = 0.5 * (1.0 - yt), max(0.5 * (1.0 + yt), 0.0)
-        e = inner * outer * outer
-        R0[t] = e * inner * outer * n0
-        D0[t] = e * (3.0 * inner - 2.0 * outer) * 0.5 * dyt * n0
+        outer = max(0.5 * (1.0 + yt), 0.0)
+        R0[t] = outer * outer * outer * n0
+        D0[t] = 1.5 * outer * outer * dyt * n0
     _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
     if lay.pair > 0:
         n0 = 1.0 / lay.pb[0]
