@@ -1,0 +1,87 @@
+"""Clusters: ours is encrypted, its workers have one thread each; strange addresses are refused in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+import pytest
+
+from farfield.errors import CampaignError, ConfigError
+from farfield.service.campaign.config import ClusterSection
+from farfield.service.runner.clusters import check_address, connect, slots
+
+
+def test_a_local_cluster_is_encrypted_with_one_thread_per_process() -> None:
+    with connect(ClusterSection(workers=2), one_host=True) as client:
+        info = client.scheduler_info(n_workers=-1)
+        assert slots(client) == 2
+        assert [w["nthreads"] for w in info["workers"].values()] == [1, 1]
+        assert all(address.startswith("tls://127.0.0.1:") for address in [info["address"], *info["workers"]])
+        pids = {
+            client.submit(os.getpid, key=f"who-{k}", pure=False, workers=[w]).result(timeout=30)
+            for k, w in enumerate(info["workers"])
+        }
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        for pid in pids:  # as a terminal's Ctrl-C would: workers leave it to the controller
+            os.kill(pid, signal.SIGINT)
+        assert client.submit(os.getpid, key="after", pure=False).result(timeout=30) in pids
+        assert stranger_hears(urlsplit(info["address"]).port or 0) == b""
+
+
+def stranger_hears(port: int) -> bytes:
+    """What the scheduler says to a peer who speaks TLS but has no certificate of ours."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            context.wrap_socket(plain) as encrypted,
+        ):
+            return encrypted.recv(1)
+    except (ssl.SSLError, ConnectionError):
+        return b""
+
+
+def test_a_dead_worker_gives_its_task_back_at_once() -> None:
+    with connect(ClusterSection(workers=1), one_host=True) as client:
+        future = client.submit(os._exit, 3, key="dies", pure=False)
+        fault = future.exception(timeout=60)
+        assert type(fault).__name__ == "KilledWorker"
+        second = client.submit(os.getpid, key="lives", pure=False).result(timeout=60)
+        os.kill(second, signal.SIGINT)
+        assert client.submit(os.getpid, key="still", pure=False).result(timeout=60) == second
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://10.1.2.3:8786", "tcp://127.0.0.1:8786", "tcp://[::1]:8786", "tcp://localhost:1"]
+)
+def test_allowed_addresses(address: str) -> None:
+    check_address(address, insecure=False)
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "10.1.2.3:8786", "tcp://", "tls://host", "http://x:1", ""])
+def test_refused_addresses(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"cluster\.insecure|write tls"):
+        check_address(address, insecure=False)
+    if address.startswith("tcp://10"):
+        check_address(address, insecure=True)
+
+
+def test_nobody_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farfield.service.runner.clusters.CONNECT_SECONDS", 0.5)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    section = ClusterSection(scheduler=f"tcp://127.0.0.1:{port}")
+    with (
+        pytest.raises(CampaignError, match="dask worker --nthreads 1") as fault,
+        connect(section, one_host=True),
+    ):
+        pass
+    assert "\n" not in str(fault.value)
