@@ -5,7 +5,7 @@ chooses the prior strength and noise by evidence, `Surrogate` evaluates. `refere
 tests compare with.
 """
 
-from farfield.service.surrogate.basis import LEVELS, Basis
+from farfield.service.surrogate.basis import CUTOFFS, LEVELS, Basis
 from farfield.service.surrogate.calculator import SurrogateCalculator
 from farfield.service.surrogate.fit import fit
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
@@ -15,6 +15,7 @@ from farfield.service.surrogate.rows import Rows, design, force_constant_rows
 from farfield.service.surrogate.triangle import Triangle
 
 __all__ = [
+    "CUTOFFS",
     "LEVELS",
     "Basis",
     "Evaluator",

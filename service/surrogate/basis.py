@@ -15,7 +15,7 @@ one-body column per species (the count of its atoms) comes last.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from farfield.errors import BasisError
 from farfield.service.surrogate.layout import Layout, build_layout
 
-__all__ = ["LEVELS", "Basis", "Shell"]
+__all__ = ["CUTOFFS", "LEVELS", "Basis", "Shell"]
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,12 @@ LEVELS: tuple[tuple[int, int, int], ...] = (
     (12, 16, 11),
     (14, 18, 12),
 )
-"""The ladder of total degrees (D1, D2, D3): each level contains the one before."""
+"""The ladder of total degrees (D1, D2, D3), 18 to 351 columns for one species: each level contains the one before."""
+
+CUTOFFS = {"fcc": 2.1, "bcc": 1.8, "diamond": 2.1, "rocksalt": 2.1, "b2": 1.8}
+"""Default cutoff in nearest-neighbour distances: in the gap after the fourth shell (third in bcc, b2 and diamond).
+
+At a given number of columns a shorter cutoff resolves better as long as it covers the oracle's range."""
 
 FAMILY = "farfield linear ACE 1"
 """Names the radial functions and couplings in files; another number means another meaning of the coefficients."""
@@ -108,15 +113,22 @@ class Basis:
 
     @classmethod
     def default(
-        cls, species: tuple[str, ...] | list[str], r0: float, level: int = 2, cutoff: float | None = None
+        cls,
+        species: Sequence[str],
+        r0: float,
+        level: int = 2,
+        cutoff: float | None = None,
+        *,
+        lattice: str = "fcc",
     ) -> Basis:
         """The basis of rung `level` of `LEVELS` for nearest-neighbour distance `r0` (Å).
 
-        `cutoff` defaults to 2.1 r0. Raises BasisError for a level outside the ladder.
+        `cutoff` (Å) defaults to that of the `lattice` in `CUTOFFS`. Raises BasisError for a level outside the ladder.
         """
         if not 0 <= level < len(LEVELS):
             raise BasisError(f"there is no basis level {level}; choose 0 to {len(LEVELS) - 1}")
-        return cls(tuple(species), float(cutoff if cutoff is not None else 2.1 * r0), float(r0), LEVELS[level])
+        reach = CUTOFFS.get(lattice, CUTOFFS["fcc"]) * r0 if cutoff is None else cutoff
+        return cls(tuple(species), float(reach), float(r0), LEVELS[level])
 
     @cached_property
     def functions(self) -> tuple[tuple[Shell, ...], ...]:

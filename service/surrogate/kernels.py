@@ -28,8 +28,11 @@ CENTRE = 1.2
 
 
 def compiled(function: Function) -> Function:
-    """numba.njit with a disk cache, releasing the GIL."""
-    return cast(Function, numba.njit(fastmath=True, cache=True, nogil=True)(function))
+    """numba.njit, releasing the GIL, with a disk cache where any folder for one is writable."""
+    try:
+        return cast(Function, numba.njit(fastmath=True, cache=True, nogil=True)(function))
+    except RuntimeError:  # numba: "no locator available"; compiling anew in each process still works
+        return cast(Function, numba.njit(fastmath=True, nogil=True)(function))
 
 
 @compiled

@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.neighborlist import neighbor_list
 
 from farfield.errors import BasisError
-from farfield.service.surrogate import LEVELS, Basis
+from farfield.service.surrogate import CUTOFFS, LEVELS, Basis
 
 
 def test_counts_agree_with_the_published_selection():
@@ -23,6 +25,17 @@ def test_ladder_levels_are_nested_and_affordable():
         assert set(small.functions) < set(large.functions)
     assert bases[0].size < 40
     assert bases[-1].size < 400
+
+
+@pytest.mark.parametrize("lattice", sorted(CUTOFFS))
+def test_default_cutoffs_lie_between_shells(lattice):
+    cell = {"diamond": "Si", "rocksalt": "NaCl", "b2": "NiAl"}.get(lattice, "Cu")
+    atoms = bulk(cell, {"b2": "cesiumchloride"}.get(lattice, lattice), a=4.0, cubic=lattice != "b2")
+    d = neighbor_list("d", atoms, 12.0)
+    basis = Basis.default(("Cu",), d.min(), lattice=lattice)
+    assert basis.cutoff == CUTOFFS[lattice] * d.min()
+    assert np.abs(d / basis.cutoff - 1).min() > 0.04
+    assert Basis.default(("Cu",), 2.5, cutoff=4.4, lattice=lattice).cutoff == 4.4
 
 
 def test_json_round_trip_is_exact(system):

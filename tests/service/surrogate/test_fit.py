@@ -17,7 +17,7 @@ def _data(seed=0, noise=0.02, counts=(("E", 10), ("F", 600), ("V", 30)), strengt
     rng = np.random.default_rng(seed)
     c = rng.normal(size=SIZE) * noise / (strength * GAMMA)
     c[-1] = -3.5
-    weights = {"E": 5.0, "F": 1.0, "V": 2.0}
+    weights = {"E": 5.0, "F": 1.0, "V": 2.0, "FC": 0.1}
     blocks = {}
     for name, m in counts:
         A = rng.normal(size=(m, SIZE)) * np.logspace(3, 0, SIZE)
@@ -48,7 +48,7 @@ def test_evidence_recovers_noise_and_strength():
 
 
 def test_refit_equals_a_dense_bayesian_solve():
-    _, weights, blocks = _data()
+    _, weights, blocks = _data(counts=(("E", 10), ("F", 300), ("V", 30), ("FC", 50)))
     posterior = fit(_triangles(blocks), weights, GAMMA, FREE)
     A = np.vstack([weights[k] * a for k, (a, _) in blocks.items()])
     y = np.concatenate([weights[k] * b for k, (_, b) in blocks.items()])
@@ -89,6 +89,19 @@ def test_chosen_strength_is_best_on_the_grid():
     chosen = fit(triangles, weights, GAMMA, FREE)
     for factor in (0.3, 3.0):
         assert fit(triangles, weights, GAMMA, FREE, strength=chosen.strength * factor).evidence < chosen.evidence
+
+
+def test_prior_and_noise_are_read_off_energies_and_forces():
+    """Many lightly weighted rows near zero must not pass for precise data and switch the prior off."""
+    _, weights, blocks = _data(counts=(("E", 2), ("F", 20)))
+    alone = fit(_triangles(blocks), weights, GAMMA, FREE)
+    rng = np.random.default_rng(9)
+    blocks["FC"] = (1e-3 * rng.normal(size=(800, SIZE)) * ~FREE, 1e-3 * rng.normal(size=800))
+    joined = fit(_triangles(blocks), weights, GAMMA, FREE)
+    assert (joined.noise, joined.strength) == (alone.noise, alone.strength)
+    assert not np.array_equal(joined.mean, alone.mean)
+    only = fit(_triangles({"FC": blocks["FC"]}), weights, GAMMA, FREE)
+    assert only.noise == pytest.approx(1e-4, rel=0.1)
 
 
 def test_residuals_per_kind_are_unweighted():
