@@ -27,18 +27,20 @@ from farfield.service.campaign.refit import Refit, refit, restored
 from farfield.service.campaign.state import State
 from farfield.service.campaign.summary import summarise
 from farfield.service.campaign.training import TrainingSet
-from farfield.service.cells import next_rung
+from farfield.service.cells import ForceConstantCell, next_rung
 from farfield.service.cells.ladder import next_complete
-from farfield.service.estimates import Estimate
+from farfield.service.estimates import Estimate, LatticeOperator
 from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import choose
-from farfield.service.proposals.choice import Action, Facts
+from farfield.service.proposals.choice import Action, Facts, name
 from farfield.service.surrogate import Surrogate
 
 __all__ = ["Loop"]
 
 REPAIRS = 4
 """Rounds of extra training cells bought while a gate fails, before the loop gives up."""
+UNSTABLE = 0.02
+"""eV/Å^2 below zero at which the oracle's lattice counts as unstable and not as noise."""
 STALLS = 2
 """Successive rungs on which the refit fails to halve the core residual, before the basis grows."""
 
@@ -170,6 +172,17 @@ class Loop:
         self.state.phase = "start"
 
     def _begin(self) -> None:
+        label = self.observed.constants[-1]
+        constants = label.constants(ForceConstantCell(self.problem.host, label.size))
+        lattice = LatticeOperator(self.problem.host, label.size, constants)
+        if lattice.minimum < -UNSTABLE:
+            self._stop = Stop(
+                f"the oracle's own host lattice is unstable (force-constant eigenvalue {lattice.minimum:.3f} eV/Å^2 on "
+                f"{name(label.size)}); choose another lattice, lattice constant or oracle setting",
+                False,
+                1,
+            )
+            return
         self.state.phase = "rounds"
         self.state.rung = self.problem.first_size
         self.state.fc_size = self.observed.constants[-1].size
@@ -193,7 +206,7 @@ class Loop:
         tolerance = self.config.target.tol_geo, self.config.target.tol_energy
         history.append(estimate)
         if self._finished(history, tolerance):
-            text = f"tolerance met on {_name(history[-2])} and {_name(history[-1])}"
+            text = f"tolerance met on {name(history[-2].rung)} and {name(history[-1].rung)}"
             self._estimate = replace(estimate, reason=text)
             self.state.estimates = [*(h.to_json() for h in history[:-1]), self._estimate.to_json()]
             self._stop = Stop(text, True, 0)
@@ -238,7 +251,7 @@ class Loop:
                 fresh = self._fit(seed)
                 note = f"; basis grown to {fresh.summary['basis_size']} functions, which halve no longer"
         self.state.old_u = old
-        if np.isfinite(fresh.solution.relaxation.energy):
+        if all(fresh.gates[g] for g in ("relaxed", "sampled range")):  # else repairs start from the last sound one
             self.state.u = fresh.solution.u
         self.state.coefficients = fresh.solution.surrogate.coefficients
         self.state.basis = fresh.solution.surrogate.basis.to_json()
@@ -264,7 +277,7 @@ class Loop:
                 facts = self._facts()
                 self._action = Action(
                     rung,
-                    f"first surrogate: verify on {'x'.join(map(str, rung))}",
+                    f"first surrogate: verify on {name(rung)}",
                     None,
                     False,
                     facts.fit_fc,
@@ -300,7 +313,3 @@ class Loop:
             return False
         jump = history[-1].jump
         return jump is not None and jump <= tolerance[0]
-
-
-def _name(e: Estimate) -> str:
-    return "x".join(str(n) for n in e.rung)

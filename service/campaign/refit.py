@@ -18,7 +18,7 @@ from farfield.service.estimates.parametric import energy_gradient, geometry_spre
 from farfield.service.estimates.relaxation import Relaxation
 from farfield.service.estimates.solution import SOFT, Solution, lattice_constants, relaxed
 from farfield.service.proposals import loss_weights
-from farfield.service.surrogate import Posterior, Surrogate, design, neighbours
+from farfield.service.surrogate import Basis, Posterior, Surrogate, design, neighbours
 
 __all__ = ["Refit", "refit", "restored", "smallest_sampled"]
 
@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 
 STARTS, START_NOISE = 4, 0.05
 """Relaxations of a first surrogate and their noise in Å (decisions C11)."""
+LATER_STARTS = 2
+"""Fresh starts beside the last u^h in later rounds, so that a false basin of a poor surrogate is left again."""
 FAR_SHARE = 1 / 3
 """FC or V rows go into the fit when their tail alone takes this share of the geometry tolerance."""
 CLOSEST = 0.9
@@ -74,10 +76,11 @@ def _once(
     posterior, surrogate = training.fit(weights, reference)
     target = problem.target
     rng = np.random.default_rng([seed, 1])
+    closest = CLOSEST * smallest_sampled(surrogate.basis, observed)
     fresh = [target.start(START_NOISE, rng) for _ in range(STARTS)]
-    solution = relaxed(surrogate, target, fresh if state.u is None else [state.u])
-    if not solution.relaxation.converged and state.u is not None:
-        solution = relaxed(surrogate, target, fresh)
+    solution = relaxed(
+        surrogate, target, fresh if state.u is None else [state.u, *fresh[:LATER_STARTS]], closest=closest
+    )
     sane = bool(np.isfinite(solution.relaxation.energy))
     far = far_field(solution, observed, problem) if observed.constants and sane else None
     gates = _gates(solution, state, observed, problem, rng)
@@ -151,13 +154,14 @@ def _gates(
     gates["no negative curvature"] = ok and solution.curvature(rng) > 0
     jump = 0.0 if state.u is None else float(np.sqrt(((solution.u - state.u) ** 2).sum(axis=1)).max())
     gates["same basin"] = ok and jump < 0.5 * problem.host.nearest
-    gates["sampled range"] = ok and solution.nearest_pair() > CLOSEST * smallest_sampled(solution, observed)
+    gates["sampled range"] = ok and solution.nearest_pair() > CLOSEST * smallest_sampled(
+        solution.surrogate.basis, observed
+    )
     return gates
 
 
-def smallest_sampled(solution: Solution, observed: Observed) -> float:
+def smallest_sampled(basis: Basis, observed: Observed) -> float:
     """Smallest interatomic distance in the defect cells labelled so far, Å."""
-    basis = solution.surrogate.basis
     return min(float(np.sqrt((neighbours(basis, d.atoms).vectors ** 2).sum(axis=1).min())) for d in observed.defects)
 
 

@@ -25,7 +25,7 @@ class Dilute:
     """
 
     dipole: Array
-    relaxation_volume: float
+    relaxation_volume: float | None
     image: float
     elastic: Array
 
@@ -97,7 +97,7 @@ def dilute_limit(
     volume = abs(float(np.linalg.det(cell.host.cell)))
     C = elastic_constants(host_pairs, volume)
     bulk = (C[0, 0] + 2 * C[0, 1]) / 3
-    relaxation = float(dipole[:3].sum() / (3 * bulk)) if bulk > 0 else float("nan")
+    relaxation = float(dipole[:3].sum() / (3 * bulk)) if bulk > 0 else None
     return Dilute(dipole, relaxation, image_correction(dipole, target, constants), C)
 
 

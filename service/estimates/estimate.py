@@ -21,7 +21,8 @@ class Estimate:
     """Estimated error of the surrogate that proposed the verification call of `decision`.
 
     Geometry in Å: eta_geo = assembled + v + fold; `core` and `fc` are the norms of their own parts and need not add up;
-    `parametric_geo` stands beside, `in_sample` is the same estimate after the refit and never decides (C6).
+    `parametric_geo` (None where a gate failed) stands beside, `in_sample` is the same estimate after the refit and
+    never decides (C6).
     Energy in eV: `eta_energy` is signed, formation_energy = formation_energy_raw + eta_energy.
     Framework quantities: eps_F (dual norm, eV^{1/2}), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
     `bound_v`, `bound_fold`: the norm forms of T2 (C3, C4), Å.
@@ -42,13 +43,13 @@ class Estimate:
     fold: float
     bound_v: float
     bound_fold: float
-    parametric_geo: float
+    parametric_geo: float | None
     eta_energy: float
     energy_core: float
     energy_tail: float
     energy_relaxation: float
     energy_bound_v: float
-    parametric_energy: float
+    parametric_energy: float | None
     formation_energy_raw: float
     formation_energy: float
     formation_energy_dilute: float | None

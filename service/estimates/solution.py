@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 FC_STEP = 0.01
 """Displacement of force-constant cells, Å, for an oracle without noise (decisions C10)."""
+BASIN_ENERGY = 1e-3
+"""eV by which a later start must be lower to win: symmetry images of one minimum do not replace each other."""
 SOFT = 0.05
 """gamma_hom in eV/Å^2 below which a defect is flagged soft (theory.md section 6, A2)."""
 
@@ -30,8 +32,8 @@ SOFT = 0.05
 class Solution:
     """A surrogate and its equilibrium in the target cell.
 
-    `u` (N, 3) Å; `energy` eV of the target cell; `reference` E^h of one host cell, eV; `constants` the
-    surrogate's force constants on the target's grid; `others` energies of other minima found within 0.1 eV, eV relative to the lowest.
+    `relaxation`: u^h (N, 3) Å and its energy; `reference` E^h of one host cell, eV; `constants` the surrogate's force
+    constants on the target's grid; `others` energies of other minima within 0.1 eV of the lowest, eV above it.
     """
 
     surrogate: Surrogate
@@ -102,9 +104,16 @@ def lattice_constants(surrogate: Surrogate, target: DefectCell, size: Size | Non
 
 
 def relaxed(
-    surrogate: Surrogate, target: DefectCell, starts: Sequence[Array], *, force_tolerance: float = 1e-5
+    surrogate: Surrogate,
+    target: DefectCell,
+    starts: Sequence[Array],
+    *,
+    closest: float = 0.0,
+    force_tolerance: float = 1e-5,
 ) -> Solution:
-    """Relax the target cell in the surrogate from each start (N, 3) Å; the lowest wins, others near are listed."""
+    """Relax the target cell in the surrogate from each start (N, 3) Å; the lowest wins, the first of equals.
+
+    Runs that end unconverged or with atoms nearer than `closest` Å (a hole of the surrogate) win only when all do."""
     reference = surrogate.evaluate(target.host.atoms())[0]
     constants = lattice_constants(surrogate, target)
     green = Preconditioner(target, LatticeOperator(target.host, target.size, constants))
@@ -115,11 +124,15 @@ def relaxed(
             runs.append(relax(lambda x: evaluate(x)[:2], target, start, green, force_tolerance=force_tolerance))
         except BasisError:  # atoms collapsed: an unconverged run, which the gates turn into an action
             runs.append(Relaxation(start, np.inf, np.inf, 0, False))
-    runs.sort(key=lambda r: (not r.converged, r.energy))
-    best = runs[0]
+    sound = [r.converged and smallest_distance(surrogate, target, r.u) >= closest for r in runs]
+    winner = 0
+    for k in range(1, len(runs)):
+        if (not sound[k], runs[k].energy + BASIN_ENERGY) < (not sound[winner], runs[winner].energy):
+            winner = k
+    best = runs[winner]
     others = [
         r.energy - best.energy
-        for r in runs[1:]
+        for r in runs
         if r.converged and r.energy - best.energy < 0.1 and target.norm(r.u - best.u) > 0.1
     ]
     return Solution(surrogate, target, best, reference, constants, others)
