@@ -29,7 +29,7 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = 
     out = [MAGIC, struct.pack("<I", len(head)), head]
     for name in sorted(arrays):
         stream = io.BytesIO()
-        np.lib.format.write_array(stream, np.ascontiguousarray(arrays[name]), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array(stream, np.asarray(arrays[name], order="C"), version=(1, 0), allow_pickle=False)
         block = stream.getvalue()
         out += [struct.pack("<Q", len(block)), block]
     data = b"".join(out)

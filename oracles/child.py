@@ -1,0 +1,148 @@
+"""The oracle's own process: loads the oracle once, then answers frames until its pipe closes (decisions B3).
+
+Frames are length-prefixed packing blocks. The pipe is moved away from file descriptor 1 first, so that whatever an
+oracle or its libraries print goes to the log and cannot damage an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import Any
+
+import numpy as np
+
+from farfield.errors import OracleError
+from farfield.oracles.observation import Observations
+from farfield.oracles.oracle import FAILURES
+from farfield.oracles.packing import pack, unpack
+
+__all__ = ["decode_answer", "encode_call", "main"]
+
+FRAME = struct.Struct("<Q")
+
+
+def encode_call(atoms: Any, kinds: tuple[str, ...]) -> bytes:
+    """A cell and the kinds asked, as a packing block."""
+    arrays = {
+        "numbers": atoms.numbers,
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": np.asarray(atoms.pbc),
+    }
+    if atoms.has("initial_magmoms"):
+        arrays["magmoms"] = atoms.get_initial_magnetic_moments()
+    return pack({"kinds": list(kinds)}, arrays)
+
+
+def decode_call(data: bytes) -> tuple[Any, tuple[str, ...]]:
+    """The inverse of `encode_call`."""
+    from ase import Atoms
+
+    header, arrays = unpack(data)
+    atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
+    if "magmoms" in arrays:
+        atoms.set_initial_magnetic_moments(arrays["magmoms"])
+    return atoms, tuple(header["kinds"])
+
+
+def encode_answer(o: Observations) -> bytes:
+    """Observations as a packing block; numbers as arrays, so that NaN arrives and is seen by the gate."""
+    arrays = {f"value {k}": np.asarray(v) for k, v in o.values.items()}
+    if o.energy_zero is not None:
+        arrays["energy_zero"] = np.asarray(o.energy_zero, float)
+    if o.moments is not None:
+        arrays["moments"] = np.asarray(o.moments, float)
+    header = {"ok": True, "converged": bool(o.converged), "settings": o.settings, "missing": o.missing}
+    return pack(header, arrays)
+
+
+def decode_answer(data: bytes) -> Observations:
+    """The inverse of `encode_answer`. Raises OracleError where the child reports a failure."""
+    try:
+        header, arrays = unpack(data, limit=1 << 27)
+    except ValueError as error:
+        raise OracleError(f"the oracle's answer cannot be read: {error}", failure="bad answer") from error
+    if not header["ok"]:
+        raise OracleError(str(header["message"]), failure=str(header["failure"]))
+    values: dict[str, Any] = {}
+    for name, array in arrays.items():
+        if name.startswith("value "):
+            values[name[6:]] = float(array) if array.ndim == 0 and array.dtype.kind in "fiu" else array
+    zero = arrays.get("energy_zero")
+    return Observations(
+        values,
+        converged=bool(header["converged"]),
+        energy_zero=None if zero is None else float(zero),
+        moments=arrays.get("moments"),
+        settings=header["settings"],
+        missing=header["missing"],
+    )
+
+
+def _failure(failure: str, message: str) -> bytes:
+    if failure not in FAILURES:
+        failure = "crashed"
+    return pack({"ok": False, "failure": failure, "message": message[:2000]})
+
+
+def _read(fd: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = os.read(fd, count - len(data))
+        if not part:
+            sys.exit(0)
+        data += part
+    return data
+
+
+def _frame(fd: int) -> bytes:
+    return _read(fd, FRAME.unpack(_read(fd, FRAME.size))[0])
+
+
+def _send(fd: int, data: bytes) -> None:
+    view = memoryview(FRAME.pack(len(data)) + data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _evaluate(oracle: Any, data: bytes) -> bytes:
+    """One call. Whatever the oracle raises is an answer here: the message and its failure class."""
+    try:
+        atoms, kinds = decode_call(data)
+        return encode_answer(oracle.evaluate(atoms, kinds))
+    except OracleError as error:
+        return _failure(error.failure, str(error))
+    except MemoryError:
+        return _failure("out of memory", "the oracle ran out of memory")
+    except (ValueError, TypeError, AttributeError) as error:
+        failure = "bad answer" if isinstance(error, ValueError) and "npy" in str(error) else "crashed"
+        return _failure(failure, f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: it is classified, never swallowed
+        return _failure("crashed", f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    """Serve frames: the first names the oracle, every other is a call."""
+    source, out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    for fd in (source, out):
+        os.set_inheritable(fd, False)
+    header, _ = unpack(_frame(source))
+    from farfield.oracles.registry import load
+
+    try:
+        oracle = load(header["name"], header["parameters"])
+    except OracleError as error:
+        _send(out, b"-" + _failure(error.failure, str(error)))
+        return
+    _send(out, b"+")
+    while True:
+        _send(out, _evaluate(oracle, _frame(source)))
+
+
+if __name__ == "__main__":
+    main()

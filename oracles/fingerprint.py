@@ -1,0 +1,20 @@
+"""The fingerprint of an oracle as one hash: what the identity of a calculation hangs on (decisions A2, A3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from farfield.oracles.oracle import Oracle
+
+__all__ = ["fingerprint_hash", "fingerprint_text"]
+
+
+def fingerprint_text(oracle: Oracle) -> str:
+    """Canonical JSON of `oracle.fingerprint()`. Raises ValueError for values that JSON cannot carry."""
+    return json.dumps(oracle.fingerprint(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint_hash(oracle: Oracle) -> str:
+    """sha256 of the canonical JSON, hexadecimal."""
+    return hashlib.sha256(fingerprint_text(oracle).encode()).hexdigest()

@@ -1,0 +1,108 @@
+"""Which oracles there are and how one is made from a campaign file: the entry-point group ``farfield.oracles``.
+
+An oracle is named by its entry point, or by ``package.module:Factory`` without any registration.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from farfield.errors import FarfieldError, OracleLoadError
+from farfield.oracles.oracle import Oracle
+
+__all__ = ["GROUP", "Available", "available", "load"]
+
+GROUP = "farfield.oracles"
+
+
+@dataclass(frozen=True)
+class Available:
+    """An oracle that is installed: its name, where it comes from, and its one-line description."""
+
+    name: str
+    target: str
+    package: str
+    description: str
+
+
+def available() -> list[Available]:
+    """All registered oracles by name. One that cannot be imported is listed with the reason as its description."""
+    out = []
+    for name, points in sorted(_points().items()):
+        for point in points:
+            try:
+                text = (point.load().__doc__ or "").strip().split("\n")[0]
+            except (ImportError, AttributeError) as error:
+                text = f"cannot be imported: {error}"
+            out.append(Available(name, point.value, point.dist.name if point.dist else "", text))
+    return out
+
+
+def load(name: str, parameters: Mapping[str, Any] | None = None) -> Oracle:
+    """The oracle `name` made with `parameters`.
+
+    Raises OracleLoadError, one line: unknown (with the nearest known name), registered twice, not importable, wrong
+    parameters, or not an oracle.
+    """
+    factory = _factory(name)
+    try:
+        oracle = factory(**dict(parameters or {}))
+    except FarfieldError:
+        raise
+    except ImportError as error:
+        raise OracleLoadError(f"oracle {name!r} needs a package that is not installed: {error}; install it") from error
+    except (TypeError, ValueError) as error:
+        raise OracleLoadError(f"oracle {name!r} refuses its parameters: {error}; see [oracle.parameters]") from error
+    if not isinstance(oracle, Oracle):
+        raise OracleLoadError(f"{name!r} is no oracle: it lacks part of farfield.oracles.oracle.Oracle; see that file")
+    return oracle
+
+
+def _points() -> dict[str, list[EntryPoint]]:
+    out: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        if point.value not in [p.value for p in out.get(point.name, [])]:
+            out.setdefault(point.name, []).append(point)
+    return out
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    if ":" in name:
+        return _imported(name)
+    points = _points()
+    if name not in points:
+        near = get_close_matches(name, points, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(points))}"
+        raise OracleLoadError(f"there is no oracle {name!r}; {hint} Or name one as 'package.module:Class'.")
+    if len(points[name]) > 1:
+        owners = ", ".join(p.value for p in points[name])
+        raise OracleLoadError(f"two packages register an oracle {name!r} ({owners}); uninstall one")
+    try:
+        factory = points[name][0].load()
+    except (ImportError, AttributeError) as error:
+        raise OracleLoadError(
+            f"oracle {name!r} ({points[name][0].value}) cannot be imported: {error}; reinstall its package"
+        ) from error
+    return _callable(name, factory)
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        return _callable(name, getattr(importlib.import_module(module), attribute))
+    except ImportError as error:
+        raise OracleLoadError(f"oracle {name!r} cannot be imported: {error}; check the name and PYTHONPATH") from error
+    except AttributeError as error:
+        raise OracleLoadError(f"oracle {name!r}: {error}; check the name after the colon") from error
+
+
+def _callable(name: str, factory: Any) -> Callable[..., Any]:
+    if not callable(factory):
+        raise OracleLoadError(f"{name!r} is no oracle: it is a {type(factory).__name__}, not a class or function")
+    made: Callable[..., Any] = factory
+    return made

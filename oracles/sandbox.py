@@ -1,0 +1,204 @@
+"""An oracle in a process of its own, behind a supervisor that leaves nothing running (decisions B3).
+
+One `Sandbox` per worker slot. The oracle's process is started once and answers many calls; after a crash, a time-out or
+a memory kill the next call gets a new one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farfield.errors import OracleCrash, OracleError, OracleTimeout
+from farfield.oracles.child import decode_answer, encode_call
+from farfield.oracles.packing import pack
+from farfield.oracles.supervisor import REPLY, REQUEST
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from farfield.oracles.observation import Observations
+
+__all__ = ["Sandbox"]
+
+TAIL = 2000
+"""Characters of the oracle's output shown with a failure."""
+
+
+class Sandbox:
+    """Evaluates cells with the oracle `name` made with `parameters`.
+
+    `wall_time` in s bounds one call (not the import), `memory_mb` the resident memory of the oracle and all it started.
+    `scratch`: folder for working files and the output log, cleaned on `close`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        wall_time: float = 3600.0,
+        memory_mb: float = 4000.0,
+        scratch: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.name, self.parameters = name, dict(parameters or {})
+        self.wall_time, self.memory_mb = float(wall_time), float(memory_mb)
+        parent = Path(scratch) if scratch is not None else None
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=parent)).resolve()
+        self._log = self._folder / "output.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._write = threading.Lock()
+        _open.add(self)
+
+    @property
+    def pid(self) -> int | None:
+        """The supervisor's process id, None before the first call."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def output(self) -> str:
+        """The end of what the oracle printed."""
+        if not self._log.exists():
+            return ""
+        with open(self._log, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL))
+            return file.read().decode("utf-8", "replace")
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        """The oracle's answer, not yet gated.
+
+        Raises OracleTimeout, OracleCrash (crashed, out of memory) or OracleError with the class the oracle named;
+        "worker lost" when the call was cancelled or the supervisor itself died.
+        """
+        process = self._start()
+        payload = encode_call(atoms, tuple(kinds))
+        try:
+            self._send(process, b"C", payload)
+            kind, answer = self._receive(process)
+        except (BrokenPipeError, EOFError) as error:
+            self._end()
+            raise OracleError("the oracle's supervisor was lost", failure="worker lost") from error
+        if kind == b"R":
+            return decode_answer(answer)
+        if kind == b"T":
+            raise OracleTimeout(f"the oracle did not answer within {self.wall_time:g} s and was killed")
+        if kind == b"M":
+            message = f"the oracle used more than {self.memory_mb:g} MB and was killed; raise oracle.memory"
+            raise OracleCrash(message, failure="out of memory")
+        if kind == b"K":
+            raise OracleError("the call was cancelled", failure="worker lost")
+        facts = json.loads(answer)
+        last = [line for line in self.output.splitlines() if line.strip()][-1:]
+        said = f"; it said: {last[0]}" if last else ""
+        raise OracleCrash(_died(facts) + said, exitcode=facts["exitcode"])
+
+    def cancel(self) -> None:
+        """Kill the running call and all it started; from any thread. The sandbox can be used again."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            try:
+                self._send(process, b"K", b"")
+            except BrokenPipeError:
+                return
+
+    def close(self) -> None:
+        """End the oracle and everything it started, and remove its scratch folder."""
+        self._end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        _open.discard(self)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._end()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "memory_mb": str(self.memory_mb),
+            "log": str(self._log),
+            "folder": str(self._folder),
+            "hello": pack({"name": self.name, "parameters": self.parameters}).hex(),
+        }
+        script = Path(__file__).with_name("supervisor.py")
+        command = [
+            sys.executable,
+            "-I",
+            str(script),
+            json.dumps(settings),
+            sys.executable,
+            "-m",
+            "farfield.oracles.child",
+        ]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        return self._process
+
+    def _send(self, process: subprocess.Popen[bytes], kind: bytes, payload: bytes) -> None:
+        assert process.stdin is not None
+        with self._write:
+            process.stdin.write(REQUEST.pack(kind, self.wall_time, len(payload)) + payload)
+            process.stdin.flush()
+
+    def _receive(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        assert process.stdout is not None
+        head = process.stdout.read(REPLY.size)
+        if len(head) < REPLY.size:
+            raise EOFError
+        kind, length = REPLY.unpack(head)
+        data = process.stdout.read(length)
+        if len(data) < length:
+            raise EOFError
+        return kind, data
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _died(facts: Mapping[str, Any]) -> str:
+    code = facts["exitcode"]
+    if facts["why"] != "died":
+        return f"the oracle was ended: {facts['why']}"
+    if code is not None and code < 0:
+        return f"the oracle's process was killed by signal {-code}"
+    return f"the oracle's process ended with exit code {code}"
+
+
+_open: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for sandbox in list(_open):
+        sandbox.close()

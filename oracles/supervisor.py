@@ -1,0 +1,254 @@
+"""The supervisor of one oracle slot: a script of the standard library alone (decisions B3).
+
+It sits between a worker and the oracle's persistent child process. It is the subreaper of everything the oracle
+starts, so nothing escapes it: not a grandchild, not one that called setsid. It kills all of them when a call passes its
+wall time or memory, when the worker cancels, and when the worker's end of the pipe closes, however the worker died.
+
+    worker  --(C wall_time payload | K)-->  supervisor  --(payload)-->  child
+    worker  <--(R payload | T | M | X | K)--  supervisor  <--(payload)--  child
+
+Run as ``python -I supervisor.py CHILD-COMMAND...``; never imported by the worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+REQUEST = struct.Struct("<cdQ")
+"""Kind (C or K), wall time in s, payload length."""
+REPLY = struct.Struct("<cQ")
+"""R answer, T timed out, M out of memory, X child died (payload: JSON exit code), K cancelled."""
+FRAME = struct.Struct("<Q")
+LIMIT = 128 * 1024 * 1024
+LOG_LIMIT = 1024 * 1024
+TICK = 0.2
+STARTUP = 120.0
+"""Seconds a child may take to import its oracle; not part of a call's wall time."""
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class CallEndedError(Exception):
+    """A call ended without an answer: reply kind and payload."""
+
+    def __init__(self, kind: bytes, payload: bytes = b"") -> None:
+        super().__init__(kind)
+        self.kind, self.payload = kind, payload
+
+
+def descendants(root: int) -> list[int]:
+    """All living processes below `root`, by /proc."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parents.setdefault(int(fields[1]), []).append(int(name))
+    found, queue = [], [root]
+    while queue:
+        below = parents.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def memory(pids: list[int]) -> int:
+    """Sum of their resident memory, bytes."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                total += int(file.read().split()[1]) * PAGE
+        except (OSError, IndexError):
+            continue
+    return total
+
+
+def kill_all() -> None:
+    """SIGKILL every descendant until none is left, and reap them."""
+    while True:
+        alive = descendants(os.getpid())
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        reap()
+        if not alive:
+            return
+        time.sleep(0.005)
+
+
+def reap() -> None:
+    """Collect what has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+class Supervisor:
+    """One child at a time; `settings` come with the command line as JSON."""
+
+    def __init__(self, command: list[str], settings: dict[str, str]) -> None:
+        self.command = command
+        self.limit = float(settings["memory_mb"]) * 1024 * 1024
+        self.log = settings["log"]
+        self.folder = settings["folder"]
+        self.hello = bytes.fromhex(settings["hello"])
+        self.child: subprocess.Popen[bytes] | None = None
+        self.buffer = b""
+
+    def serve(self) -> None:
+        """Answer calls until the worker's pipe closes."""
+        while True:
+            kind, wall_time, payload = self.request()
+            if kind == b"K":
+                kill_all()
+                self.child = None
+                continue
+            try:
+                reply = (b"R", self.call(payload, wall_time))
+            except CallEndedError as end:
+                kill_all()
+                self.child = None
+                reply = (end.kind, end.payload)
+            sys.stdout.buffer.write(REPLY.pack(reply[0], len(reply[1])) + reply[1])
+            sys.stdout.buffer.flush()
+
+    def request(self) -> tuple[bytes, float, bytes]:
+        """The worker's next message; ends the process when there is none."""
+        head = self.exactly(REQUEST.size)
+        kind, wall_time, length = REQUEST.unpack(head)
+        return kind, wall_time, self.exactly(length)
+
+    def exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = os.read(0, min(count - len(data), 1 << 20))
+            if not part:
+                kill_all()
+                sys.exit(0)
+            data += part
+        return data
+
+    def call(self, payload: bytes, wall_time: float) -> bytes:
+        """The child's answer to one frame. Raises CallEndedError."""
+        if self.child is None or self.child.poll() is not None:
+            ready = self.start()
+            if ready[:1] != b"+":
+                return ready[1:]
+        return self.exchange(payload, wall_time)
+
+    def start(self) -> bytes:
+        self.buffer = b""
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def before_exec() -> None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+        with open(self.log, "ab") as log:
+            self.child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+                preexec_fn=before_exec,  # this process has one thread
+            )
+        for pipe in (self.child.stdin, self.child.stdout):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+        return self.exchange(self.hello, STARTUP)
+
+    def exchange(self, payload: bytes, seconds: float) -> bytes:
+        """Write one frame to the child and read one back, watching time, memory, the worker and the log."""
+        child = self.child
+        assert child is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        out = FRAME.pack(len(payload)) + payload
+        into, source = child.stdin.fileno(), child.stdout.fileno()
+        deadline = time.monotonic() + seconds
+        while True:
+            frame = self.frame()
+            if frame is not None and not out:
+                return frame
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise CallEndedError(b"T")
+            readable, writable, _ = select.select([0, source], [into] if out else [], [], min(TICK, left))
+            if 0 in readable:
+                kind, _, _ = self.request()
+                if kind == b"K":
+                    raise CallEndedError(b"K")
+            if writable:
+                try:
+                    out = out[os.write(into, out[: 1 << 16]) :]
+                except BrokenPipeError:
+                    self.died()
+            if source in readable:
+                part = os.read(source, 1 << 20)
+                if not part:
+                    self.died()
+                self.buffer += part
+                if len(self.buffer) > LIMIT:
+                    raise CallEndedError(b"X", json.dumps({"exitcode": None, "why": "answer too long"}).encode())
+            if memory(descendants(os.getpid())) > self.limit:
+                raise CallEndedError(b"M")
+            self.trim()
+
+    def died(self) -> None:
+        """Raise CallEndedError with the child's exit code (negative: the signal)."""
+        assert self.child is not None
+        try:
+            code = self.child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            code = None
+        raise CallEndedError(b"X", json.dumps({"exitcode": code, "why": "died"}).encode())
+
+    def frame(self) -> bytes | None:
+        """A whole frame out of the buffer, None where it is not complete."""
+        if len(self.buffer) < FRAME.size:
+            return None
+        (length,) = FRAME.unpack_from(self.buffer)
+        if length > LIMIT:
+            raise CallEndedError(b"X", json.dumps({"exitcode": None, "why": "answer too long"}).encode())
+        if len(self.buffer) < FRAME.size + length:
+            return None
+        frame = self.buffer[FRAME.size : FRAME.size + length]
+        self.buffer = self.buffer[FRAME.size + length :]
+        return frame
+
+    def trim(self) -> None:
+        """Keep the child's log below its limit; it is opened for appending, so cutting it is safe."""
+        if os.path.getsize(self.log) > LOG_LIMIT:
+            os.truncate(self.log, 0)
+
+
+def main() -> None:
+    """Entry of the script: settings as JSON, then the child's command."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    settings = json.loads(sys.argv[1])
+    try:
+        Supervisor(sys.argv[2:], settings).serve()
+    finally:
+        kill_all()
+
+
+if __name__ == "__main__":
+    main()
