@@ -1,7 +1,8 @@
 """The oracle's own process: loads the oracle once, then answers frames until its pipe closes (decisions B3).
 
-Frames are length-prefixed packing blocks. The pipe is moved away from file descriptor 1 first, so that whatever an
-oracle or its libraries print goes to the log and cannot damage an answer.
+Frames are length-prefixed packing blocks. The oracle is loaded in the worker's folder, so that relative paths among its
+parameters mean the same as there, and called in a scratch folder of its own. The pipe is moved away from file
+descriptor 1 first, so that whatever an oracle or its libraries print goes to the log and cannot damage an answer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,14 @@ from farfield.oracles.observation import Observations
 from farfield.oracles.oracle import FAILURES
 from farfield.oracles.packing import pack, unpack
 
-__all__ = ["decode_answer", "encode_call", "main"]
+__all__ = ["decode_answer", "encode_call", "encode_hello", "main"]
 
 FRAME = struct.Struct("<Q")
+
+
+def encode_hello(name: str, parameters: Mapping[str, Any], folder: str) -> bytes:
+    """Which oracle to load, and the folder to call it in. Raises TypeError where JSON cannot carry a parameter."""
+    return pack({"name": name, "parameters": dict(parameters), "folder": folder})
 
 
 def encode_call(atoms: Any, kinds: tuple[str, ...]) -> bytes:
@@ -82,9 +90,10 @@ def decode_answer(data: bytes) -> Observations:
 
 
 def _failure(failure: str, message: str) -> bytes:
+    """A failure as an answer; the message becomes one line."""
     if failure not in FAILURES:
         failure = "crashed"
-    return pack({"ok": False, "failure": failure, "message": message[:2000]})
+    return pack({"ok": False, "failure": failure, "message": " ".join(message.split())[:1000]})
 
 
 def _read(fd: int, count: int) -> bytes:
@@ -109,28 +118,33 @@ def _send(fd: int, data: bytes) -> None:
 
 def _evaluate(oracle: Any, data: bytes) -> bytes:
     """One call. Whatever the oracle raises is an answer here: the message and its failure class."""
+    atoms, kinds = decode_call(data)
     try:
-        atoms, kinds = decode_call(data)
-        return encode_answer(oracle.evaluate(atoms, kinds))
+        observations = oracle.evaluate(atoms, kinds)
     except OracleError as error:
         return _failure(error.failure, str(error))
     except MemoryError:
-        return _failure("out of memory", "the oracle ran out of memory")
-    except (ValueError, TypeError, AttributeError) as error:
-        failure = "bad answer" if isinstance(error, ValueError) and "npy" in str(error) else "crashed"
-        return _failure(failure, f"{type(error).__name__}: {error}")
+        return _failure("out of memory", "the oracle ran out of memory; raise oracle.memory")
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: it is classified, never swallowed
+        traceback.print_exc()  # into the log
         return _failure("crashed", f"{type(error).__name__}: {error}")
+    if not isinstance(observations, Observations):
+        return _failure("bad answer", f"the oracle answered a {type(observations).__name__}, not Observations")
+    for name in kinds:
+        if name not in observations.values:
+            observations.missing.setdefault(name, "not supported: the oracle left it out")
+    try:
+        return encode_answer(observations)
+    except (TypeError, ValueError, AttributeError) as error:
+        return _failure("bad answer", f"the oracle's answer cannot be sent: {error}")
 
 
 def main() -> None:
     """Serve frames: the first names the oracle, every other is a call."""
-    source, out = os.dup(0), os.dup(1)
+    source, out = os.dup(0), os.dup(1)  # not inherited by what the oracle starts
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
-    for fd in (source, out):
-        os.set_inheritable(fd, False)
     header, _ = unpack(_frame(source))
     from farfield.oracles.registry import load
 
@@ -141,7 +155,11 @@ def main() -> None:
         return
     _send(out, b"+")
     while True:
-        _send(out, _evaluate(oracle, _frame(source)))
+        data = _frame(source)
+        # Before each call: the oracle may have left the folder, or it was cleaned.
+        os.makedirs(header["folder"], exist_ok=True)
+        os.chdir(header["folder"])
+        _send(out, _evaluate(oracle, data))
 
 
 if __name__ == "__main__":

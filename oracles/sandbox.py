@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farfield.errors import OracleCrash, OracleError, OracleTimeout
-from farfield.oracles.child import decode_answer, encode_call
-from farfield.oracles.packing import pack
+from farfield.oracles.child import decode_answer, encode_call, encode_hello
 from farfield.oracles.supervisor import REPLY, REQUEST
 
 if TYPE_CHECKING:
@@ -38,8 +37,10 @@ TAIL = 2000
 class Sandbox:
     """Evaluates cells with the oracle `name` made with `parameters`.
 
-    `wall_time` in s bounds one call (not the import), `memory_mb` the resident memory of the oracle and all it started.
-    `scratch`: folder for working files and the output log, cleaned on `close`.
+    `wall_time` in s bounds one call, `startup` in s the import and construction of the oracle before the first one,
+    `memory_mb` the resident memory of the oracle and all it started. `scratch`: folder in which a folder of our own is
+    made for working files and the output log; that one is removed by `close`. One thread calls `evaluate`; `cancel` and
+    `close` may come from any. After `close` the next call starts anew.
     """
 
     def __init__(
@@ -49,17 +50,19 @@ class Sandbox:
         wall_time: float = 3600.0,
         memory_mb: float = 4000.0,
         scratch: str | os.PathLike[str] | None = None,
+        *,
+        startup: float = 120.0,
     ) -> None:
         self.name, self.parameters = name, dict(parameters or {})
         self.wall_time, self.memory_mb = float(wall_time), float(memory_mb)
+        self.startup = float(startup)
         parent = Path(scratch) if scratch is not None else None
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=parent)).resolve()
-        self._log = self._folder / "output.log"
+        self._log = self._folder.with_suffix(".log")  # beside the folder: an oracle may clean its folder
         self._process: subprocess.Popen[bytes] | None = None
         self._write = threading.Lock()
-        _open.add(self)
 
     @property
     def pid(self) -> int | None:
@@ -80,7 +83,8 @@ class Sandbox:
         """The oracle's answer, not yet gated.
 
         Raises OracleTimeout, OracleCrash (crashed, out of memory) or OracleError with the class the oracle named;
-        "worker lost" when the call was cancelled or the supervisor itself died.
+        "not converged" where the oracle says so of its answer; "worker lost" when the call was cancelled or the
+        supervisor itself died.
         """
         process = self._start()
         payload = encode_call(atoms, tuple(kinds))
@@ -91,9 +95,15 @@ class Sandbox:
             self._end()
             raise OracleError("the oracle's supervisor was lost", failure="worker lost") from error
         if kind == b"R":
-            return decode_answer(answer)
+            observations = decode_answer(answer)
+            if not observations.converged:
+                raise OracleError("the oracle says that its calculation did not converge", failure="not converged")
+            return observations
         if kind == b"T":
-            raise OracleTimeout(f"the oracle did not answer within {self.wall_time:g} s and was killed")
+            seconds = json.loads(answer)["seconds"]
+            raise OracleTimeout(
+                f"the oracle did not answer within {seconds:g} s and was killed; raise oracle.wall_time"
+            )
         if kind == b"M":
             message = f"the oracle used more than {self.memory_mb:g} MB and was killed; raise oracle.memory"
             raise OracleCrash(message, failure="out of memory")
@@ -117,6 +127,7 @@ class Sandbox:
         """End the oracle and everything it started, and remove its scratch folder."""
         self._end()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._log.unlink(missing_ok=True)
         _open.discard(self)
 
     def __enter__(self) -> Sandbox:
@@ -130,16 +141,13 @@ class Sandbox:
             return self._process
         self._end()
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "memory_mb": str(self.memory_mb),
-            "log": str(self._log),
-            "folder": str(self._folder),
-            "hello": pack({"name": self.name, "parameters": self.parameters}).hex(),
-        }
+        _open.add(self)
+        settings = {"memory_mb": str(self.memory_mb), "startup": str(self.startup), "log": str(self._log)}
         script = Path(__file__).with_name("supervisor.py")
         command = [
             sys.executable,
             "-I",
+            "-S",
             str(script),
             json.dumps(settings),
             sys.executable,
@@ -147,10 +155,16 @@ class Sandbox:
             "farfield.oracles.child",
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )
-        return self._process
+        self._process = process
+        try:
+            # Through the pipe, not the command line, where every user of the host could read the parameters.
+            self._send(process, b"H", encode_hello(self.name, self.parameters, str(self._folder)))
+        except BrokenPipeError:
+            return process  # the call that follows fails and says so
+        return process
 
     def _send(self, process: subprocess.Popen[bytes], kind: bytes, payload: bytes) -> None:
         assert process.stdin is not None

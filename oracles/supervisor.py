@@ -4,10 +4,10 @@ It sits between a worker and the oracle's persistent child process. It is the su
 starts, so nothing escapes it: not a grandchild, not one that called setsid. It kills all of them when a call passes its
 wall time or memory, when the worker cancels, and when the worker's end of the pipe closes, however the worker died.
 
-    worker  --(C wall_time payload | K)-->  supervisor  --(payload)-->  child
+    worker  --(H payload | C wall_time payload | K)-->  supervisor  --(payload)-->  child
     worker  <--(R payload | T | M | X | K)--  supervisor  <--(payload)--  child
 
-Run as ``python -I supervisor.py CHILD-COMMAND...``; never imported by the worker.
+Run as ``python -I -S supervisor.py SETTINGS CHILD-COMMAND...``. The worker imports the two frame layouts from here.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ import sys
 import time
 
 REQUEST = struct.Struct("<cdQ")
-"""Kind (C or K), wall time in s, payload length."""
+"""Kind (H what to load, C call, K cancel), wall time in s, payload length."""
 REPLY = struct.Struct("<cQ")
-"""R answer, T timed out, M out of memory, X child died (payload: JSON exit code), K cancelled."""
+"""R answer, T timed out (payload: JSON seconds), M out of memory, X child died (payload: JSON), K cancelled."""
 FRAME = struct.Struct("<Q")
 LIMIT = 128 * 1024 * 1024
-LOG_LIMIT = 1024 * 1024
+LOG_LIMIT, LOG_KEPT = 1024 * 1024, 64 * 1024
 TICK = 0.2
-STARTUP = 120.0
-"""Seconds a child may take to import its oracle; not part of a call's wall time."""
+"""Seconds between two looks at memory and log while a call runs."""
+IDLE_TICK = 1.0
+"""The same between calls, when a process that the oracle left behind may still grow."""
+KILL_PATIENCE = 5.0
+"""Seconds to wait for killed processes to go; one that hangs in the kernel may take longer."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -77,25 +80,26 @@ def memory(pids: list[int]) -> int:
 
 
 def kill_all() -> None:
-    """SIGKILL every descendant until none is left, and reap them."""
-    while True:
-        alive = descendants(os.getpid())
+    """SIGKILL every descendant until none is left, and collect them."""
+    deadline = time.monotonic() + KILL_PATIENCE
+    while alive := descendants(os.getpid()):
         for pid in alive:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         reap()
-        if not alive:
+        if time.monotonic() > deadline:
             return
         time.sleep(0.005)
+    reap()
 
 
-def reap() -> None:
-    """Collect what has ended."""
+def reap(keep: int = 0) -> None:
+    """Collect what has ended, up to the process `keep`, whose exit code is still wanted."""
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != keep:
+            os.waitpid(ended.si_pid, os.WNOHANG)
     except ChildProcessError:
         return
 
@@ -107,27 +111,47 @@ class Supervisor:
         self.command = command
         self.limit = float(settings["memory_mb"]) * 1024 * 1024
         self.log = settings["log"]
-        self.folder = settings["folder"]
-        self.hello = bytes.fromhex(settings["hello"])
+        self.startup = float(settings["startup"])
+        self.hello = b""
         self.child: subprocess.Popen[bytes] | None = None
         self.buffer = b""
+        self.looked = 0.0
 
     def serve(self) -> None:
         """Answer calls until the worker's pipe closes."""
         while True:
+            self.idle()
             kind, wall_time, payload = self.request()
-            if kind == b"K":
-                kill_all()
-                self.child = None
-                continue
-            try:
-                reply = (b"R", self.call(payload, wall_time))
-            except CallEndedError as end:
-                kill_all()
-                self.child = None
-                reply = (end.kind, end.payload)
-            sys.stdout.buffer.write(REPLY.pack(reply[0], len(reply[1])) + reply[1])
-            sys.stdout.buffer.flush()
+            if kind == b"H":
+                self.hello = payload
+            elif kind == b"K":
+                self.end()
+            else:
+                try:
+                    reply = (b"R", self.call(payload, wall_time))
+                except CallEndedError as end:
+                    self.end()
+                    reply = (end.kind, end.payload)
+                sys.stdout.buffer.write(REPLY.pack(reply[0], len(reply[1])) + reply[1])
+                sys.stdout.buffer.flush()
+
+    def idle(self) -> None:
+        """Wait for the worker; an oracle that outgrows its memory between calls is ended here."""
+        while not select.select([0], [], [], IDLE_TICK if self.child else None)[0]:
+            reap(self.child.pid if self.child else 0)
+            if memory(descendants(os.getpid())) > self.limit:
+                self.end()
+            self.trim()
+
+    def end(self) -> None:
+        """Kill the child and everything below; the next call starts a new one."""
+        kill_all()
+        if self.child is not None:
+            for pipe in (self.child.stdin, self.child.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self.child.poll()
+        self.child = None
 
     def request(self) -> tuple[bytes, float, bytes]:
         """The worker's next message; ends the process when there is none."""
@@ -136,24 +160,28 @@ class Supervisor:
         return kind, wall_time, self.exactly(length)
 
     def exactly(self, count: int) -> bytes:
+        """`count` bytes of the worker's pipe; when it is closed, everything ends."""
         data = b""
         while len(data) < count:
             part = os.read(0, min(count - len(data), 1 << 20))
             if not part:
-                kill_all()
-                sys.exit(0)
+                sys.exit(0)  # `main` kills what runs
             data += part
         return data
 
     def call(self, payload: bytes, wall_time: float) -> bytes:
         """The child's answer to one frame. Raises CallEndedError."""
-        if self.child is None or self.child.poll() is not None:
+        if self.child is not None and self.child.poll() is not None:
+            self.end()  # it died between two calls
+        if self.child is None:
             ready = self.start()
             if ready[:1] != b"+":
+                self.end()
                 return ready[1:]
         return self.exchange(payload, wall_time)
 
     def start(self) -> bytes:
+        """A new child; its first frame, ``+`` or ``-`` with the reason why the oracle cannot be loaded."""
         self.buffer = b""
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -166,14 +194,13 @@ class Supervisor:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                cwd=self.folder,
                 start_new_session=True,
                 preexec_fn=before_exec,  # this process has one thread
             )
         for pipe in (self.child.stdin, self.child.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
-        return self.exchange(self.hello, STARTUP)
+        return self.exchange(self.hello, self.startup)
 
     def exchange(self, payload: bytes, seconds: float) -> bytes:
         """Write one frame to the child and read one back, watching time, memory, the worker and the log."""
@@ -190,24 +217,36 @@ class Supervisor:
                 return frame
             left = deadline - time.monotonic()
             if left <= 0:
-                raise CallEndedError(b"T")
-            readable, writable, _ = select.select([0, source], [into] if out else [], [], min(TICK, left))
+                raise CallEndedError(b"T", json.dumps({"seconds": seconds}).encode())
+            # Before the select: what a child wrote before it ended is then still read. The end of its pipe is no
+            # sure sign, since a process it forked may hold the pipe open.
+            ended = child.poll() is not None
+            readable, writable, _ = select.select(
+                [0, source], [into] if out else [], [], 0 if ended else min(TICK, left)
+            )
             if 0 in readable:
                 kind, _, _ = self.request()
                 if kind == b"K":
                     raise CallEndedError(b"K")
-            if writable:
-                try:
-                    out = out[os.write(into, out[: 1 << 16]) :]
-                except BrokenPipeError:
-                    self.died()
             if source in readable:
                 part = os.read(source, 1 << 20)
                 if not part:
                     self.died()
                 self.buffer += part
-                if len(self.buffer) > LIMIT:
-                    raise CallEndedError(b"X", json.dumps({"exitcode": None, "why": "answer too long"}).encode())
+            elif ended:
+                self.died()
+            if writable:
+                try:
+                    out = out[os.write(into, out[: 1 << 16]) :]
+                except BrokenPipeError:
+                    self.died()
+            self.look()
+
+    def look(self) -> None:
+        """Every tick: the memory of all descendants, and the size of the log. Raises CallEndedError."""
+        now = time.monotonic()
+        if now - self.looked >= TICK:
+            self.looked = now
             if memory(descendants(os.getpid())) > self.limit:
                 raise CallEndedError(b"M")
             self.trim()
@@ -235,17 +274,28 @@ class Supervisor:
         return frame
 
     def trim(self) -> None:
-        """Keep the child's log below its limit; it is opened for appending, so cutting it is safe."""
-        if os.path.getsize(self.log) > LOG_LIMIT:
-            os.truncate(self.log, 0)
+        """Keep the end of a long log; it is open for appending, so cutting it is safe."""
+        try:
+            if os.path.getsize(self.log) > LOG_LIMIT:
+                with open(self.log, "r+b") as file:
+                    file.seek(-LOG_KEPT, os.SEEK_END)
+                    end = file.read(LOG_KEPT)
+                    file.truncate(0)
+                    file.seek(0)
+                    file.write(end)
+        except OSError:
+            return  # the oracle may have removed it
 
 
 def main() -> None:
     """Entry of the script: settings as JSON, then the child's command."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = json.loads(sys.argv[1])
     try:
         Supervisor(sys.argv[2:], settings).serve()
+    except BrokenPipeError:
+        sys.exit(0)  # the worker is gone
     finally:
         kill_all()
 
