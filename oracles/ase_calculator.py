@@ -20,7 +20,8 @@ class AseOracle:
     """Any ASE calculator, named by module and class, made with its own parameters.
 
     Parameters: `calculator`, e.g. ``ase.calculators.lj.LennardJones``; `parameters` of the calculator; `analytic`: true
-    for a force field, which has no noise and no mesh; `supports`: the kinds it gives.
+    for a force field, which has no noise; `mesh`: "none" (default where analytic) or "fixed" (else), see
+    `oracle.MeshRule`; `supports`: the kinds it gives.
     """
 
     name = "ase"
@@ -30,15 +31,18 @@ class AseOracle:
         calculator: str,
         parameters: Mapping[str, Any] | None = None,
         analytic: bool = False,
+        mesh: str | None = None,
         supports: Sequence[str] = ("E", "F", "V"),
     ) -> None:
         unknown = sorted(set(supports) - {"E", "F", "V"})
         if unknown:
             raise OracleLoadError(f"oracle 'ase': supports lists {unknown}; an oracle answers E, F and V only")
+        if mesh not in (None, "none", "fixed"):
+            raise OracleLoadError(f"oracle 'ase': mesh is {mesh!r}; an ASE calculator has the mesh 'none' or 'fixed'")
         self.calculator = calculator
         self.parameters = dict(parameters or {})
         self.analytic = bool(analytic)
-        self.mesh: MeshRule = "none" if analytic else "fixed"
+        self.mesh: MeshRule = "none" if (mesh or ("none" if analytic else "fixed")) == "none" else "fixed"
         self.supports = frozenset(supports)
         self._factory = _imported(calculator)
         try:
@@ -75,8 +79,16 @@ class AseOracle:
         Raises OracleError: "not supported" where a property is not implemented for all kinds, "not converged", or
         "crashed" for what the calculator raises. A kind alone that is not implemented goes to `missing`.
         """
-        from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
+        from ase.calculators.calculator import (
+            CalculationFailed,
+            CalculatorSetupError,
+            InputError,
+            PropertyNotImplementedError,
+            SCFError,
+        )
 
+        if hasattr(self._made, "reset"):
+            self._made.reset()  # the same cell twice is computed twice: the noise is measured so
         work = atoms.copy()
         work.calc = self._made
         values: dict[str, Any] = {}
@@ -85,16 +97,17 @@ class AseOracle:
         for kind in kinds:
             try:
                 if kind == "E":
-                    energy = float(work.get_potential_energy())
-                    zero = energy
-                    free = self._made.results.get("free_energy")
-                    values["E"] = energy if free is None else float(free)
+                    zero = float(work.get_potential_energy())
+                    free = getattr(self._made, "results", {}).get("free_energy")
+                    values["E"] = zero if free is None else float(free)
                 elif kind == "F":
                     values["F"] = work.get_forces(apply_constraint=False)
                 elif kind == "V":
                     values["V"] = virial_from_stress(work.get_stress(apply_constraint=False), work.get_volume())
             except (PropertyNotImplementedError, NotImplementedError) as error:
-                missing[kind] = f"not supported: {error or self.calculator}"
+                missing[kind] = " ".join(f"not supported: {error}".split())
+            except (InputError, CalculatorSetupError) as error:
+                raise OracleError(f"{self.calculator} refuses its input: {error}", failure="input error") from error
             except SCFError as error:
                 raise OracleError(f"{self.calculator} did not converge: {error}", failure="not converged") from error
             except CalculationFailed as error:

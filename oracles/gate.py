@@ -1,56 +1,96 @@
-"""The gate: what an answer must satisfy before it is a label (decisions A10)."""
+"""The gate: what an answer must satisfy before it is a label (decisions A10).
+
+The bounds are plain numbers with defaults wide enough for any sound calculation: they catch wrong units, wrong signs of
+a convention and broken programs, not inaccurate ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from farfield.oracles.observation import Observations, kind
+from farfield.errors import OracleError
+from farfield.oracles.observation import KINDS, Observations
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["check"]
+__all__ = ["Bounds", "check", "demand"]
 
 
-def check(
-    atoms: Atoms,
-    kinds: Sequence[str],
-    observations: Observations,
-    *,
-    largest_force: float = 1e3,
-    net_force: float = 0.05,
-    largest_energy: float = 1e7,
-) -> list[str]:
-    """The faults of an answer, one sentence each; empty when it may be a label.
+@dataclass(frozen=True)
+class Bounds:
+    """Largest sizes that an answer may have.
 
-    Bounds are plain numbers: `largest_force` in eV/Å, `net_force` the largest component of the mean force in eV/Å,
-    `largest_energy` in eV per atom. Kinds that are missing are no fault here; kinds never asked for are.
+    `energy` and `virial`: eV per atom. `force`: of one component, eV/Å. `net_force`: of one component of the mean
+    force, eV/Å; forces of a periodic cell sum to zero, up to the grid of a plane-wave program.
     """
-    faults = []
-    n = len(atoms)
-    if not observations.converged:
-        faults.append("the calculation did not converge")
+
+    energy: float = 1e7
+    virial: float = 1e3
+    force: float = 1e3
+    net_force: float = 0.05
+
+
+def check(atoms: Atoms, kinds: Sequence[str], observations: Observations, bounds: Bounds | None = None) -> list[str]:
+    """The faults of an answer to `kinds` for `atoms`, one sentence each; empty when it may be a label.
+
+    A kind that the oracle says is missing is no fault; one that was never asked, or that vanished without a word, is.
+    """
+    bounds = bounds or Bounds()
+    faults = [] if observations.converged else ["the calculation did not converge"]
+    for name in kinds:
+        if name not in observations.values and name not in observations.missing:
+            faults.append(f"{name} was asked and neither answered nor said to be missing")
     for name, value in observations.values.items():
-        if name not in kinds:
+        if name not in kinds or name not in KINDS:
             faults.append(f"{name} was not asked for")
-            continue
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            faults.append(f"{name} is not real numbers but {array.dtype}")
-            continue
-        shape = kind(name).shape_for(n)
-        if array.shape != shape:
-            faults.append(f"{name} has shape {array.shape}, expected {shape}")
-        elif not np.isfinite(array).all():
-            faults.append(f"{name} is not finite")
-        elif name == "E" and abs(float(array)) > largest_energy * n:
-            faults.append(f"E = {float(array):.3g} eV is beyond {largest_energy:.3g} eV per atom")
-        elif name == "F":
-            if np.abs(array).max() > largest_force:
-                faults.append(f"a force of {np.abs(array).max():.3g} eV/Å is beyond {largest_force:.3g} eV/Å")
-            elif np.abs(array.mean(axis=0)).max() > net_force:
-                faults.append(f"the forces do not sum to zero: mean {np.abs(array.mean(axis=0)).max():.3g} eV/Å")
+        else:
+            fault = _fault(name, value, len(atoms), bounds)
+            if fault is not None:
+                faults.append(fault)
     return faults
+
+
+def demand(
+    atoms: Atoms, kinds: Sequence[str], observations: Observations, bounds: Bounds | None = None
+) -> Observations:
+    """`observations` when they pass the gate.
+
+    Raises OracleError: "not converged", "not supported" where nothing was answered, "bad answer" for any other fault.
+    """
+    if not observations.converged:
+        raise OracleError("the oracle says that its calculation did not converge", failure="not converged")
+    if faults := check(atoms, kinds, observations, bounds):
+        raise OracleError("; ".join(faults), failure="bad answer")
+    if not observations.values:
+        why = "; ".join(f"{k}: {reason}" for k, reason in observations.missing.items())
+        raise OracleError(why or "the oracle answered nothing", failure="not supported")
+    return observations
+
+
+def _fault(name: str, value: Any, natoms: int, bounds: Bounds) -> str | None:
+    array: NDArray[Any] = np.asarray(value)
+    shape = KINDS[name].shape_for(natoms)
+    if array.dtype.kind not in "fiu":
+        return f"{name} is not real numbers but {array.dtype}"
+    if array.shape != shape:
+        return f"{name} has shape {array.shape}, expected {shape}"
+    if not np.isfinite(array).all():
+        return f"{name} is not finite"
+    size = float(np.abs(array).max())
+    if name == "F":
+        mean = float(np.abs(array.mean(axis=0)).max())
+        if size > bounds.force:
+            return f"a force of {size:.3g} eV/Å is beyond {bounds.force:.3g} eV/Å"
+        if mean > bounds.net_force:
+            return f"the forces do not sum to zero: mean {mean:.3g} eV/Å, more than {bounds.net_force:.3g} eV/Å"
+        return None
+    bound = bounds.energy if name == "E" else bounds.virial
+    if size > bound * natoms:
+        return f"{name} = {size:.3g} eV is beyond {bound:.3g} eV per atom"
+    return None
