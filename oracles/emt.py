@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from farfield.errors import OracleError
 from farfield.oracles.observation import Observations, virial_from_stress
+from farfield.oracles.oracle import MeshRule
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,7 +20,7 @@ class EMTOracle:
 
     name = "emt"
     supports = frozenset({"E", "F", "V"})
-    mesh = "none"
+    mesh: MeshRule = "none"
     analytic = True
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class EMTOracle:
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
         """E (eV), F (eV/Å) and V (eV) of periodic `atoms`. Raises OracleError for an element EMT does not know."""
         self.check_species(atoms.get_chemical_symbols())
+        self._calculator.reset()  # a neighbour list kept from the last cell would change the order of the sums
         work = atoms.copy()
         work.calc = self._calculator
         values: dict[str, Any] = {}

@@ -30,16 +30,16 @@ class Available:
     description: str
 
 
-def available() -> list[Available]:
-    """All registered oracles by name. One that cannot be imported is listed with the reason as its description."""
-    out = []
+def available() -> dict[str, Available]:
+    """All registered oracles by name, sorted. One that cannot be imported is listed with the reason as its description."""
+    out = {}
     for name, points in sorted(_points().items()):
-        for point in points:
-            try:
-                text = (point.load().__doc__ or "").strip().split("\n")[0]
-            except (ImportError, AttributeError) as error:
-                text = f"cannot be imported: {error}"
-            out.append(Available(name, point.value, point.dist.name if point.dist else "", text))
+        try:
+            text = (points[0].load().__doc__ or "").strip().split("\n")[0]
+        except Exception as error:  # noqa: BLE001 - a broken plug-in must not hide the others; its reason is shown
+            text = f"cannot be imported: {error}"
+        packages = sorted({p.dist.name for p in points if p.dist})
+        out[name] = Available(name, points[0].value, ", ".join(packages), text)
     return out
 
 
@@ -77,8 +77,8 @@ def _factory(name: str) -> Callable[..., Any]:
     points = _points()
     if name not in points:
         near = get_close_matches(name, points, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(points))}"
-        raise OracleLoadError(f"there is no oracle {name!r}; {hint} Or name one as 'package.module:Class'.")
+        hint = f"did you mean {near[0]!r}" if near else f"known are {', '.join(sorted(points))}"
+        raise OracleLoadError(f"there is no oracle {name!r}; {hint}, or one of your own as 'package.module:Class'?")
     if len(points[name]) > 1:
         owners = ", ".join(p.value for p in points[name])
         raise OracleLoadError(f"two packages register an oracle {name!r} ({owners}); uninstall one")
