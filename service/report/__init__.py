@@ -1,1 +1,7 @@
-"""report."""
+"""The report: pictures and one self-contained HTML page, read from the database."""
+
+from farfield.service.report.data import CampaignData
+from farfield.service.report.loading import load
+from farfield.service.report.page import FIGURES, render, write_report
+
+__all__ = ["FIGURES", "CampaignData", "load", "render", "write_report"]
