@@ -104,7 +104,12 @@ def _panel(top: Axes, low: Axes, p: Parity, what: str, unit: str, factor: float,
     for name, (x, y), color, marker in groups:
         if len(x):
             many = len(x) > 300
-            look: dict[str, Any] = {"ms": 2.2 if many else 4, "alpha": 0.45 if many else 0.9, "mew": 0, "rasterized": many}
+            look: dict[str, Any] = {
+                "ms": 2.2 if many else 4,
+                "alpha": 0.45 if many else 0.9,
+                "mew": 0,
+                "rasterized": many,
+            }
             top.plot(x, y, marker, color=color, label=name, **look)
             low.plot(x, factor * (y - x), marker, color=color, **look)
     everything = np.concatenate([*p.fitted, *p.held])
