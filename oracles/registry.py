@@ -31,7 +31,7 @@ class Available:
 
 
 def available() -> dict[str, Available]:
-    """All registered oracles by name, sorted. One that cannot be imported is listed with the reason as its description."""
+    """All registered oracles, sorted by name. One that cannot be imported has the reason as its description."""
     out = {}
     for name, points in sorted(_points().items()):
         try:

@@ -100,10 +100,11 @@ class Sandbox:
                 raise OracleError("the oracle says that its calculation did not converge", failure="not converged")
             return observations
         if kind == b"T":
-            seconds = json.loads(answer)["seconds"]
-            raise OracleTimeout(
-                f"the oracle did not answer within {seconds:g} s and was killed; raise oracle.wall_time"
-            )
+            facts = json.loads(answer)
+            if facts["loading"]:
+                raise OracleTimeout(f"the oracle could not be loaded within {facts['seconds']:g} s; see its import")
+            limit = f"{facts['seconds']:g} s"
+            raise OracleTimeout(f"the oracle did not answer within {limit} and was killed; raise oracle.wall_time")
         if kind == b"M":
             message = f"the oracle used more than {self.memory_mb:g} MB and was killed; raise oracle.memory"
             raise OracleCrash(message, failure="out of memory")

@@ -217,7 +217,7 @@ class Supervisor:
                 return frame
             left = deadline - time.monotonic()
             if left <= 0:
-                raise CallEndedError(b"T", json.dumps({"seconds": seconds}).encode())
+                raise CallEndedError(b"T", json.dumps({"loading": payload is self.hello, "seconds": seconds}).encode())
             # Before the select: what a child wrote before it ended is then still read. The end of its pipe is no
             # sure sign, since a process it forked may hold the pipe open.
             ended = child.poll() is not None

@@ -1,0 +1,170 @@
+"""Oracles that misbehave, each in one way; loaded by name in the sandbox's child process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from farfield.errors import OracleError
+from farfield.oracles.observation import Observations
+
+SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+
+
+class Sound:
+    """Answers at once: the number of the call as energy, and zero forces and virial."""
+
+    name = "sound"
+    supports = frozenset({"E", "F", "V"})
+    mesh = "none"
+    analytic = True
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+        self.calls = 0
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"adapter": self.name, "parameters": self.parameters}
+
+    def cost(self, natoms: int) -> float:
+        return float(natoms)
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        self.calls += 1
+        self.act(atoms)
+        n = len(atoms)
+        values: dict[str, Any] = {"E": float(self.calls), "F": np.zeros((n, 3)), "V": np.zeros(6)}
+        return Observations({k: values[k] for k in kinds}, settings={"pid": os.getpid(), "folder": os.getcwd()})
+
+    def act(self, atoms: Atoms) -> None:
+        """What goes wrong before the answer."""
+
+
+class Segfaulting(Sound):
+    def act(self, atoms: Atoms) -> None:
+        ctypes.string_at(0)
+
+
+class Exiting(Sound):
+    """Leaves with os._exit when atom 0 is above z = 1 Å."""
+
+    def act(self, atoms: Atoms) -> None:
+        if atoms.positions[0, 2] > 1.0:
+            print("the licence server said no", file=sys.stderr, flush=True)
+            os._exit(7)
+
+
+class ForkedAndGone(Sound):
+    """Dies while a process that it forked keeps its pipe open."""
+
+    def act(self, atoms: Atoms) -> None:
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(3)
+
+
+class Endless(Sound):
+    def act(self, atoms: Atoms) -> None:
+        while True:
+            pass
+
+
+class Stubborn(Sound):
+    """Hangs and ignores every signal that can be ignored."""
+
+    def act(self, atoms: Atoms) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(600)
+
+
+class Fleeing(Sound):
+    """Hangs in a grandchild of a session of its own, whose parent has gone."""
+
+    def act(self, atoms: Atoms) -> None:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.execv(SLEEPER[0], SLEEPER)
+            os._exit(0)
+        time.sleep(600)
+
+
+class Leaving(Sound):
+    """Answers, and leaves a process in a session of its own behind."""
+
+    def act(self, atoms: Atoms) -> None:
+        subprocess.Popen(SLEEPER, start_new_session=True)
+
+
+class Bomb(Sound):
+    """Takes memory without end, in a grandchild."""
+
+    def act(self, atoms: Atoms) -> None:
+        code = "import time\nkept = []\nwhile True:\n    kept.append(bytearray(b'x' * 20_000_000)); time.sleep(0.01)"
+        subprocess.run([sys.executable, "-S", "-c", code], check=False)
+
+
+class Noisy(Sound):
+    """Prints through Python, through the C library and from a subprocess, more than the log may hold."""
+
+    def act(self, atoms: Atoms) -> None:
+        print("python " * 1000, flush=True)
+        os.write(1, b"descriptor\n")
+        subprocess.run([sys.executable, "-S", "-c", "print('subprocess ' * 200_000)"], check=True)
+        time.sleep(0.3)
+        print("the last word", flush=True)
+
+
+class Raising(Sound):
+    def act(self, atoms: Atoms) -> None:
+        raise RuntimeError("the basis is\nlinearly dependent")
+
+
+class Failing(Sound):
+    """Raises the failure class that it is given."""
+
+    def act(self, atoms: Atoms) -> None:
+        raise OracleError("as asked", failure=str(self.parameters["failure"]))
+
+
+class Answering(Sound):
+    """Answers what is wrong in the way that its parameter `fault` names."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Any:
+        n = len(atoms)
+        fault = self.parameters["fault"]
+        if fault == "nan forces":
+            return Observations({"E": 0.0, "F": np.full((n, 3), np.nan)})
+        if fault == "wrong shape":
+            return Observations({"E": 0.0, "F": np.zeros((n + 1, 3))})
+        if fault == "nothing":
+            return None
+        if fault == "objects":
+            return Observations({"E": 0.0, "F": np.array([object()] * n)})
+        if fault == "not converged":
+            return Observations({"E": 0.0, "F": np.zeros((n, 3))}, converged=False)
+        if fault == "silent":
+            return Observations({"E": 0.0})
+        raise AssertionError(fault)
+
+
+class Unloadable(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        raise ValueError("no such pseudopotential")
+
+
+class SlowToLoad(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        time.sleep(600)

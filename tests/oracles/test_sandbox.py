@@ -1,0 +1,270 @@
+"""The sandbox against oracles that really misbehave: each ends in its own failure class and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from farfield.errors import OracleCrash, OracleError, OracleTimeout
+from farfield.oracles import gate
+from farfield.oracles.child import decode_call, encode_call
+from farfield.oracles.emt import EMTOracle
+from farfield.oracles.sandbox import Sandbox
+from farfield.oracles.supervisor import LOG_LIMIT, descendants
+
+HERE = Path(__file__).parent
+Make = Callable[..., Sandbox]
+
+
+def cell() -> Atoms:
+    return bulk("Cu", cubic=True)
+
+
+def below(sandbox: Sandbox) -> list[int]:
+    assert sandbox.pid is not None
+    return descendants(sandbox.pid)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all have ended, given a few seconds on a busy machine."""
+    deadline = time.monotonic() + 10
+    while any(alive(p) for p in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not any(alive(p) for p in pids)
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Sandboxes of `misbehaving`; after the test no process of theirs may be left in /proc."""
+    monkeypatch.syspath_prepend(str(HERE))
+    boxes: list[Sandbox] = []
+
+    def sandbox(name: str, wall_time: float = 20.0, memory_mb: float = 2000.0, **parameters: Any) -> Sandbox:
+        boxes.append(Sandbox(f"misbehaving:{name}", parameters, wall_time, memory_mb, tmp_path / "scratch"))
+        return boxes[-1]
+
+    before = set(descendants(os.getpid()))
+    yield sandbox
+    seen = [p for b in boxes if b.pid is not None for p in [b.pid, *below(b)]]
+    for box in boxes:
+        box.close()
+    assert gone(seen)
+    assert set(descendants(os.getpid())) <= before
+    assert not list((tmp_path / "scratch").glob("*"))  # folder and log are removed
+
+
+def test_same_answer_as_in_process(tmp_path: Path) -> None:
+    atoms = cell() * (2, 1, 1)
+    atoms.rattle(0.1, seed=1)
+    kinds = ("E", "F", "V")
+    direct = EMTOracle().evaluate(atoms, kinds)
+    with Sandbox("emt", {}, 20, 2000, tmp_path) as sandbox:
+        for _ in range(2):
+            answer = sandbox.evaluate(atoms, kinds)
+            for kind in kinds:
+                assert np.array_equal(answer.values[kind], direct.values[kind])
+
+
+def test_one_child_answers_many_calls_in_its_scratch(make: Make, tmp_path: Path) -> None:
+    sandbox = make("Sound")
+    answers = [sandbox.evaluate(cell(), ("E",)) for _ in range(5)]
+    assert [a.values["E"] for a in answers] == [1, 2, 3, 4, 5]
+    assert len({a.settings["pid"] for a in answers}) == 1
+    assert Path(answers[0].settings["folder"]).parent == tmp_path / "scratch"
+
+
+def test_magnetic_moments_cross() -> None:
+    atoms = cell()
+    atoms.set_initial_magnetic_moments([1.0, -1.0, 0.5, 0.0])
+    back, kinds = decode_call(encode_call(atoms, ("E", "F")))
+    assert kinds == ("E", "F")
+    assert back == atoms
+    assert np.array_equal(back.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
+
+
+def test_segfault(make: Make) -> None:
+    sandbox = make("Segfaulting")
+    with pytest.raises(OracleCrash, match="signal 11") as fault:
+        sandbox.evaluate(cell(), ("E",))
+    assert (fault.value.failure, fault.value.exitcode) == ("crashed", -signal.SIGSEGV)
+    assert below(sandbox) == []
+
+
+def test_exit_is_told_with_its_last_words_and_the_next_call_has_a_new_child(make: Make) -> None:
+    sandbox = make("Exiting")
+    first = sandbox.evaluate(cell(), ("E",))
+    above = cell()
+    above.positions += 2.0
+    with pytest.raises(OracleCrash, match="exit code 7; it said: the licence server said no") as fault:
+        sandbox.evaluate(above, ("E",))
+    assert fault.value.exitcode == 7
+    second = sandbox.evaluate(cell(), ("E",))
+    assert second.values["E"] == 1
+    assert second.settings["pid"] != first.settings["pid"]
+
+
+def test_death_is_seen_though_a_fork_holds_the_pipe(make: Make) -> None:
+    sandbox = make("ForkedAndGone")
+    with pytest.raises(OracleCrash, match="exit code 3"):
+        sandbox.evaluate(cell(), ("E",))
+    assert below(sandbox) == []
+
+
+@pytest.mark.parametrize("name", ["Endless", "Stubborn", "Fleeing"])
+def test_wall_time(make: Make, name: str) -> None:
+    sandbox = make(name, wall_time=0.7)
+    with pytest.raises(OracleTimeout, match=r"within 0\.7 s") as fault:
+        sandbox.evaluate(cell(), ("E",))
+    assert fault.value.failure == "timed out"
+    assert below(sandbox) == []
+
+
+def test_memory_of_a_grandchild(make: Make) -> None:
+    sandbox = make("Bomb", memory_mb=400)
+    with pytest.raises(OracleCrash, match="more than 400 MB") as fault:
+        sandbox.evaluate(cell(), ("E",))
+    assert fault.value.failure == "out of memory"
+    assert below(sandbox) == []
+
+
+def test_noise_cannot_damage_an_answer(make: Make) -> None:
+    sandbox = make("Noisy")
+    assert sandbox.evaluate(cell(), ("E", "F")).values["E"] == 1
+    assert "the last word" in sandbox.output
+    (log,) = sandbox._folder.parent.glob("*.log")
+    assert log.stat().st_size < LOG_LIMIT + 10_000
+
+
+@pytest.mark.parametrize(
+    "failure", ["not converged", "not supported", "input error", "bad answer", "out of memory", "timed out"]
+)
+def test_the_class_that_the_oracle_names_is_kept(make: Make, failure: str) -> None:
+    with pytest.raises(OracleError, match="as asked") as fault:
+        make("Failing", failure=failure).evaluate(cell(), ("E",))
+    assert fault.value.failure == failure
+
+
+def test_an_exception_is_a_crash_in_one_line_and_the_child_lives_on(make: Make) -> None:
+    sandbox = make("Raising")
+    for _ in range(2):
+        with pytest.raises(OracleError, match="RuntimeError: the basis is linearly dependent") as fault:
+            sandbox.evaluate(cell(), ("E",))
+        assert fault.value.failure == "crashed"
+    assert "Traceback" in sandbox.output
+    assert len(below(sandbox)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        ("nan forces", "bad answer"),
+        ("wrong shape", "bad answer"),
+        ("nothing", "bad answer"),
+        ("objects", "bad answer"),
+        ("not converged", "not converged"),
+    ],
+)
+def test_wrong_answers_have_their_class(make: Make, fault: str, failure: str) -> None:
+    sandbox = make("Answering", fault=fault)
+    with pytest.raises(OracleError) as raised:
+        gate.demand(cell(), ("E", "F"), sandbox.evaluate(cell(), ("E", "F")))
+    assert raised.value.failure == failure
+
+
+def test_a_kind_left_out_is_said_to_be_missing(make: Make) -> None:
+    answer = make("Answering", fault="silent").evaluate(cell(), ("E", "F"))
+    assert answer.kinds == ("E",)
+    assert "not supported" in answer.missing["F"]
+
+
+def test_an_oracle_that_cannot_be_made(make: Make) -> None:
+    sandbox = make("Unloadable")
+    for _ in range(2):
+        with pytest.raises(OracleError, match="no such pseudopotential") as fault:
+            sandbox.evaluate(cell(), ("E",))
+        assert fault.value.failure == "input error"
+
+
+def test_an_import_that_hangs(make: Make) -> None:
+    sandbox = make("SlowToLoad")
+    sandbox.startup = 1.0
+    with pytest.raises(OracleTimeout, match="loaded within 1 s"):
+        sandbox.evaluate(cell(), ("E",))
+    assert below(sandbox) == []
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+def test_cancel_and_close_from_another_thread(make: Make, end: str) -> None:
+    sandbox = make("Fleeing")
+    seen: list[int] = []
+
+    def stop() -> None:
+        while len(seen) < 2:  # the child and the process that fled
+            time.sleep(0.02)
+            seen[:] = below(sandbox) if sandbox.pid is not None else []
+        getattr(sandbox, end)()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(OracleError) as fault:
+        sandbox.evaluate(cell(), ("E",))
+    thread.join()
+    assert fault.value.failure == "worker lost"
+    assert gone(seen)
+
+
+def test_a_cancel_without_a_call_costs_only_the_child(make: Make) -> None:
+    sandbox = make("Sound")
+    sandbox.cancel()
+    first = sandbox.evaluate(cell(), ("E",))
+    sandbox.cancel()
+    assert sandbox.evaluate(cell(), ("E",)).settings["pid"] != first.settings["pid"]
+
+
+def test_what_an_oracle_leaves_behind_goes_with_the_sandbox(make: Make) -> None:
+    sandbox = make("Leaving")
+    sandbox.evaluate(cell(), ("E",))
+    left = below(sandbox)
+    assert len(left) == 2
+    sandbox.close()
+    assert gone(left)
+
+
+def test_nothing_outlives_a_killed_worker(tmp_path: Path) -> None:
+    code = (
+        "import sys, threading, time; sys.path.insert(0, sys.argv[1])\n"
+        "from ase.build import bulk\n"
+        "from farfield.oracles.sandbox import Sandbox\n"
+        "box = Sandbox('misbehaving:Fleeing', {}, 600, 2000, sys.argv[2])\n"
+        "threading.Thread(target=box.evaluate, args=(bulk('Cu'), ('E',)), daemon=True).start()\n"
+        "while box.pid is None: time.sleep(0.01)\n"
+        "print(box.pid, flush=True); time.sleep(600)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code, str(HERE), str(tmp_path)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    supervisor = int(worker.stdout.readline())
+    while len(seen := descendants(supervisor)) < 2:
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    assert gone([supervisor, *seen])
