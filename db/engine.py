@@ -1,0 +1,235 @@
+"""Open a database: SQLite in WAL mode on one host, or PostgreSQL (decisions A8, store.md A3).
+
+Writing transactions begin IMMEDIATE on SQLite, so that no read snapshot is ever upgraded to a write: that fails at once
+whatever the timeout. The schema revision is read before anything is written; another one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Text, create_engine, event, func, inspect, make_url, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.sql import column, table
+
+from farfield.db.places import check_place
+from farfield.db.schema import REVISION, metadata
+from farfield.errors import RecordError, SchemaError
+
+__all__ = ["Database", "open_database"]
+
+PAGE_SIZE = 8192
+BUSY_SECONDS = 60.0
+"""How long a writer waits for the others."""
+CREATION_LOCK = 0x66617266
+"""PostgreSQL advisory lock under which the tables are made once."""
+
+VERSIONS = table("alembic_version", column("version_num", Text()))
+
+
+class Database:
+    """An open database of one process; close it, or use it as a context. Not for use across a fork.
+
+    `write()` is a durable transaction (synchronous FULL: results, decisions, claims), `write(relaxed=True)` one that
+    survives the death of the process but perhaps not of the power (heartbeats, imports). `read()` is one snapshot; keep
+    it short, since it holds back checkpoints. `engine` and `relaxed` are the engines below.
+    """
+
+    def __init__(self, url: URL, *, readonly: bool = False) -> None:
+        self._url, self.readonly = url, readonly
+        self.dialect = url.get_backend_name()
+        self.engine = _engine(url, readonly=readonly, durable=True)
+        self.relaxed = _engine(url, readonly=readonly, durable=False)
+        self._reader = self.engine.execution_options(farfield_read=True)
+        if self.dialect == "postgresql":
+            self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def shown(self) -> str:
+        """The URL for people, its password hidden."""
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def write(self, *, relaxed: bool = False) -> Iterator[Connection]:
+        """A writing transaction: committed at the end, rolled back when anything is raised."""
+        if self.readonly:
+            raise RecordError(f"{self.shown} was opened for reading only; nothing was written")
+        with (self.relaxed if relaxed else self.engine).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A reading transaction: one snapshot of the database."""
+        with self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        self.relaxed.dispose()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_database(url: str, create: bool = False, readonly: bool = False) -> Database:
+    """The database at `url` (``sqlite:///file.db`` or ``postgresql://...``), checked.
+
+    `create` makes it where there is none. Raises RecordError for a place that cannot hold it or cannot be reached and
+    SchemaError for a schema that is not this program's; either leaves what is there untouched.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(str(parsed.database)).absolute()
+        check_place(path, create=create, readonly=readonly)
+        if not path.exists():
+            _create_file(path)
+        parsed = parsed.set(database=str(path))
+    _check_revision(parsed, create=create)
+    return Database(parsed, readonly=readonly)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        backend = parsed.get_backend_name()
+        if backend in ("sqlite", "postgresql"):
+            parsed.get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError) as fault:
+        raise RecordError("database.url is no database URL; write sqlite:///file.db or postgresql://...") from fault
+    except ImportError as fault:
+        raise RecordError(f"PostgreSQL needs a driver ({fault}); pip install 'psycopg[binary]'") from fault
+    if backend not in ("sqlite", "postgresql"):
+        raise RecordError(f"a {backend} database cannot hold the record; use sqlite:///file.db or postgresql://...")
+    if backend == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
+        raise RecordError("several processes share the record, so it needs a plain file; write sqlite:///file.db")
+    return parsed
+
+
+def _engine(url: URL, *, readonly: bool, durable: bool, probe: bool = False) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        options = "" if durable else "-c synchronous_commit=off"
+        return create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"options": options} if options else {})
+    path = Path(str(url.database))
+    # a connection that may write cleans up behind itself; query_only keeps it from writing
+    mode = "ro" if probe or not os.access(path.parent, os.W_OK) else "rw"
+    query = {"uri": "true", "mode": mode}
+    wal = path.with_name(path.name + "-wal")
+    if mode == "ro" and not (wal.exists() and wal.stat().st_size):
+        query["immutable"] = "1"  # nothing to recover, and no file is made beside it
+    name = path.as_posix().replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    url = url.set(database=f"file:{name}", query=query)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _: Any) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        reading = readonly or connection.get_execution_options().get("farfield_read")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _check_revision(url: URL, *, create: bool) -> None:
+    """Compare the schema revision with ours; on an empty PostgreSQL database with `create`, make the tables."""
+    shown = url.render_as_string(hide_password=True)
+    engine = _engine(url, readonly=True, durable=True, probe=True)
+    try:
+        with engine.connect() as connection:
+            found = _revision(connection)
+        if found is None and create and url.get_backend_name() == "postgresql":
+            with engine.begin() as connection:
+                connection.execute(select(func.pg_advisory_xact_lock(CREATION_LOCK)))
+                if _revision(connection) is None:
+                    _upgrade(connection)
+            found = REVISION
+    except DBAPIError as fault:
+        raise RecordError(f"cannot open {shown} ({_line(fault)}); check database.url and the server") from fault
+    finally:
+        engine.dispose()
+    if found is None:
+        raise SchemaError(
+            f"{shown} holds no farfield tables; name another database.url, or start one with `farfield run`",
+            expected=REVISION,
+        )
+    if found != REVISION:
+        raise SchemaError(
+            f"{shown} has schema revision {found}, and this farfield knows {REVISION}; "
+            "open it with the farfield that wrote it (a newer one: pip install --upgrade farfield)",
+            found=found,
+            expected=REVISION,
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema revision, None where there are neither Alembic's nor our tables; "none" for tables without one."""
+    names = inspect(connection).get_table_names()
+    if "alembic_version" in names:
+        versions = connection.scalars(select(VERSIONS.c.version_num)).all()
+        if versions:
+            return ", ".join(sorted(str(v) for v in versions))
+    return "none" if set(names) & set(metadata.tables) else None
+
+
+def _upgrade(connection: Connection) -> None:
+    from farfield.db.migrations import upgrade  # Alembic takes its time, and most opens need none of it
+
+    upgrade(connection)
+
+
+def _create_file(path: Path) -> None:
+    """Make the file beside its place and link it there: half a database is never seen, and one creator wins."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        new.touch(exist_ok=False)
+        engine = create_engine(URL.create("sqlite", database=str(new)), connect_args={"isolation_level": None})
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_SIZE}")
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                _upgrade(connection)
+                connection.commit()
+        finally:
+            engine.dispose()
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            pass  # another process was first; its file is as good
+        except OSError:
+            new.rename(path)  # a file system without hard links
+    except (OSError, DBAPIError) as fault:
+        raise RecordError(
+            f"cannot make the database {path} ({_line(fault)}); change run.folder or database.url"
+        ) from fault
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
+
+
+def _line(fault: Exception) -> str:
+    """The first line of a driver's message."""
+    if isinstance(fault, OSError):
+        return fault.strerror or str(fault)
+    lines = str(fault.orig if isinstance(fault, DBAPIError) else fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

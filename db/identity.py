@@ -1,0 +1,72 @@
+"""Who is who: canonical bytes of a structure, its key, and the key of a calculation (decisions A2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from farfield.errors import RecordError
+from farfield.oracles.observation import KINDS
+from farfield.oracles.packing import pack, unpack
+
+__all__ = ["calculation_key", "ordered_kinds", "structure_atoms", "structure_bytes", "structure_key"]
+
+FORMAT = "farfield structure 1"
+
+
+def structure_bytes(atoms: Atoms) -> bytes:
+    """Canonical bytes of `atoms`: species, positions and cell (Å, float64), pbc, initial magnetic moments.
+
+    Equal bytes mean the same input to an oracle. Zeros have no sign, and moments that are all zero count as not set.
+    The order of the atoms is part of the identity; constraints, tags, names and results are not. Raises RecordError
+    for no atoms or values that are not finite.
+    """
+    arrays = {
+        "cell": np.asarray(atoms.cell.array, dtype="<f8") + 0.0,
+        "numbers": np.asarray(atoms.numbers, dtype="u1"),
+        "positions": np.asarray(atoms.positions, dtype="<f8") + 0.0,
+    }
+    if atoms.has("initial_magmoms"):
+        moments = np.asarray(atoms.get_initial_magnetic_moments(), dtype="<f8") + 0.0
+        if moments.any():
+            arrays["moments"] = moments
+    if not len(atoms) or not all(np.isfinite(a).all() for a in arrays.values()):
+        raise RecordError("a structure needs atoms and finite positions, cell and moments; look at how it was built")
+    return pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, arrays)
+
+
+def structure_atoms(data: bytes) -> Atoms:
+    """The atoms of `structure_bytes`, bit for bit. Raises RecordError for bytes that are not a structure."""
+    try:
+        header, arrays = unpack(data)
+    except ValueError as fault:
+        raise RecordError(f"a stored structure cannot be read ({fault}); restore the database from a copy") from fault
+    if header.get("format") != FORMAT:
+        raise RecordError(f"a stored structure has the format {header.get('format')!r}; use the farfield that wrote it")
+    atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=header["pbc"])
+    if "moments" in arrays:
+        atoms.set_initial_magnetic_moments(arrays["moments"])
+    return atoms
+
+
+def structure_key(structure: Atoms | bytes) -> str:
+    """sha256 of the canonical bytes, hexadecimal."""
+    data = structure if isinstance(structure, bytes) else structure_bytes(structure)
+    return hashlib.sha256(data).hexdigest()
+
+
+def calculation_key(structure: str, fingerprint: str) -> str:
+    """Key of the calculation of a structure (its key) by an oracle (its fingerprint's hash), hexadecimal."""
+    return hashlib.sha256(f"{structure}/{fingerprint}".encode("ascii")).hexdigest()
+
+
+def ordered_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """`kinds` once each in the registry's order. Raises RecordError for unknown, derived or no kinds."""
+    askable = [k for k in KINDS if not KINDS[k].derived]
+    if not kinds or not set(kinds) <= set(askable):
+        asked = ", ".join(kinds) or "nothing"
+        raise RecordError(f"cannot ask an oracle for {asked}; ask for some of {', '.join(askable)}")
+    return tuple(k for k in askable if k in kinds)

@@ -1,0 +1,291 @@
+"""The tables (decisions A, store.md A5). Rows are narrow scalars; every array is a blob row, written once.
+
+    campaign -> decision -> proposal -> calculation -> attempt -> observation      (blob beside)
+    oracle <- calculation -> structure;   worker_session <- attempt;   fc_link: FC observation -> displaced calculations
+
+Times are seconds since 1970 by the database's clock. The migrations create exactly this metadata; a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from farfield.oracles.oracle import FAILURES
+
+__all__ = [
+    "OPEN",
+    "REVISION",
+    "STATES",
+    "Json",
+    "attempt",
+    "blob",
+    "calculation",
+    "campaign",
+    "decision",
+    "estimate",
+    "event",
+    "fc_link",
+    "metadata",
+    "model",
+    "observation",
+    "oracle",
+    "proposal",
+    "structure",
+    "worker_session",
+]
+
+REVISION = "0001"
+"""Schema revision of this program: the head of `migrations/versions`."""
+
+STATES: tuple[str, ...] = ("waiting", "running", "finished", "superseded", "failed", "withdrawn")
+"""States of an attempt (decisions A5)."""
+OPEN: tuple[str, ...] = ("waiting", "running")
+"""States of an attempt that is still under way."""
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text on every database: insertion order, floats and NaN come back as they went in. Never filtered on."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """To text. Raises TypeError for what is not JSON (numpy arrays, say)."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """From text."""
+        return None if value is None else json.loads(value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""Row ids: SQLite counts them up by itself only for INTEGER."""
+Key = String(64)
+Real = Float(53)
+
+
+def _among(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(v) for v in values)})"
+
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+structure = Table(
+    "structure",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Key, nullable=False, unique=True),
+    Column("natoms", Integer, nullable=False, index=True),
+    Column("formula", Text, nullable=False),
+    Column("blob_id", ForeignKey("blob.id"), nullable=False),
+)
+
+oracle = Table(
+    "oracle",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("fingerprint_hash", Key, nullable=False, unique=True),
+    Column("fingerprint", Json, nullable=False),
+)
+
+calculation = Table(
+    "calculation",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Key, nullable=False, unique=True),
+    Column("structure_id", ForeignKey("structure.id"), nullable=False),
+    Column("oracle_id", ForeignKey("oracle.id"), nullable=False, index=True),
+    UniqueConstraint("structure_id", "oracle_id"),
+)
+
+worker_session = Table(
+    "worker_session",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("start_time", Real, nullable=False),
+    Column("opened", Real, nullable=False),
+    Column("beat", Real, nullable=False),
+    Column("closed", Real),
+    Index(None, "closed", "beat"),
+)
+"""One row per process that may hold claims or a campaign. `beat`: its last heartbeat."""
+
+campaign = Table(
+    "campaign",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("ending", Text),
+    Column("config", Json, nullable=False),
+    Column("oracle_id", ForeignKey("oracle.id"), nullable=False),
+    Column("session_id", ForeignKey("worker_session.id")),
+    Column("stop_requested", Boolean, nullable=False, server_default=false()),
+    Column("created", Real, nullable=False),
+)
+"""`session_id`: the controller that runs it now. `ending`: why it ended, in words."""
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("campaign_id", ForeignKey("campaign.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("cost_model", Json, nullable=False),
+    Column("weights", Json, nullable=False),
+    Column("summary", Json, nullable=False),
+    Column("inputs_blob_id", ForeignKey("blob.id"), nullable=False),
+    Column("state_blob_id", ForeignKey("blob.id"), nullable=False),
+    Column("created", Real, nullable=False),
+    UniqueConstraint("campaign_id", "number"),
+)
+
+proposal = Table(
+    "proposal",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("decision_id", ForeignKey("decision.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("calculation_id", ForeignKey("calculation.id"), nullable=False, index=True),
+    Column("kinds", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("term", Text, nullable=False),
+    Column("n1", Integer, nullable=False),
+    Column("n2", Integer, nullable=False),
+    Column("n3", Integer, nullable=False),
+    Column("meta", Json, nullable=False),
+    UniqueConstraint("decision_id", "ordinal"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("calculation_id", ForeignKey("calculation.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("campaign_id", ForeignKey("campaign.id"), nullable=False),
+    Column("proposal_id", ForeignKey("proposal.id")),
+    Column("kinds", Text, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("failure", Text),
+    Column("message", Text),
+    Column("cancel", Boolean, nullable=False, server_default=false()),
+    Column("session_id", ForeignKey("worker_session.id")),
+    Column("created", Real, nullable=False),
+    Column("started", Real),
+    Column("ended", Real),
+    Column("core_seconds", Real),
+    Column("settings", Json),
+    Column("difference", Json),
+    Column("blob_id", ForeignKey("blob.id")),
+    UniqueConstraint("calculation_id", "number"),
+    CheckConstraint(_among("state", STATES), name="state"),
+    CheckConstraint(_among("failure", FAILURES), name="failure"),
+    CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed"),
+    Index(None, "campaign_id", "state"),
+    Index(None, "session_id", "state"),
+)
+"""One row per oracle call. `session_id`: the controller while it waits, the worker from the claim on. `proposal_id`:
+the newest proposal of the campaign that names the calculation, None for calls outside a decision. `difference`: largest
+|answer - label| by kind, where another attempt had been accepted before."""
+
+observation = Table(
+    "observation",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("calculation_id", ForeignKey("calculation.id"), nullable=False),
+    Column("kind", String(4), nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("attempt_id", ForeignKey("attempt.id"), index=True),
+    Column("value", Real, nullable=False),
+    Column("energy_zero", Real),
+    Column("blob_id", ForeignKey("blob.id"), nullable=False),
+    Column("accepted", Real, nullable=False),
+    UniqueConstraint("calculation_id", "kind", "detail"),
+    CheckConstraint("(kind = 'FC') = (attempt_id IS NULL)", name="origin"),
+    CheckConstraint("(kind = 'FC') = (detail <> '')", name="detail"),
+    Index(None, "kind", "value"),
+)
+"""Accepted labels; the unique constraint is A4. `value`: E the energy (eV), F the largest force (eV/Å), V a third of
+the trace (eV), FC the largest entry (eV/Å^2). `blob_id`: the attempt's result, or the FC column, whose `detail` is the
+site, direction and step that it is unique by."""
+
+fc_link = Table(
+    "fc_link",
+    metadata,
+    Column("observation_id", ForeignKey("observation.id"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("calculation_id", ForeignKey("calculation.id"), nullable=False, index=True),
+    Column("step", Real, nullable=False),
+    Column("rotation", Json, nullable=False),
+)
+"""The displaced calculations an FC column is made of: signed step (Å) and the symmetry operation applied."""
+
+estimate = Table(
+    "estimate",
+    metadata,
+    Column("decision_id", ForeignKey("decision.id"), primary_key=True, autoincrement=False),
+    Column("content", Json, nullable=False),
+    Column("created", Real, nullable=False),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("decision_id", ForeignKey("decision.id"), primary_key=True, autoincrement=False),
+    Column("blob_id", ForeignKey("blob.id"), nullable=False),
+    Column("created", Real, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("campaign_id", ForeignKey("campaign.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", Json, nullable=False),
+    Column("created", Real, nullable=False),
+    Index(None, "campaign_id", "id"),
+)
