@@ -130,7 +130,7 @@ class Assessment:
         """||D G^h (r_core + r_far)|| + eta_V + folding, Å (decisions C6).
 
         eta_V and the folding term are assembled too, as ||D G^h r|| of their own far-field forces: their norm forms
-        (`bound_v`, `bound_fold`) take the softest wave everywhere and were 3 to 20 times larger on Cu.
+        (`bound_v`, `bound_fold`) take the softest wave everywhere (docs/far_field_terms.md).
         """
         return self.geometry.assembled + self.v + self.fold
 

@@ -1,0 +1,88 @@
+"""Campaigns driven in one process, with the truth beside them: what the benchmarks of the estimates run.
+
+The loop is the product's; only the runner is left out, so that a case takes seconds. The truth is the oracle's own
+relaxation in the target cell, which no campaign ever sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.oracles.oracle import Oracle
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.decision import Answer, Decision, OracleInfo, Proposal
+from farfield.service.campaign.loop import Loop
+from farfield.service.cells import ForceConstantCell
+from farfield.service.estimates import Estimate, LatticeOperator, Preconditioner, interpolate, relax
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One verification: the estimate, and the true error of the surrogate it speaks of (Å, eV)."""
+
+    estimate: Estimate
+    true_geometry: float
+    true_energy: float
+    cost: float
+
+
+def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
+    """Run a campaign in process; yields its rounds. `values` are the sections of a campaign file."""
+    config = CampaignConfig.from_mapping(values)
+    loop = Loop(config, OracleInfo(oracle.name, oracle.mesh, oracle.analytic, frozenset(oracle.supports)))
+    truth: tuple[Array, float] | None = None
+    cost = 0.0
+    while isinstance(decision := loop.ask(), Decision):
+        answers = [answer(oracle, p) for p in decision.proposals]
+        cost += sum(len(p.atoms) ** 2 / 1e4 for p in decision.proposals)
+        solution = loop.solution
+        if solution is not None and truth is None:
+            truth = true_solution(oracle, loop)
+        loop.tell(decision, answers)
+        estimate = loop.estimate()
+        if estimate is not None and solution is not None and truth is not None:
+            yield Round(
+                estimate,
+                loop.problem.target.norm(solution.u - truth[0]),
+                truth[1] - solution.formation_energy,
+                cost,
+            )
+
+
+def answer(oracle: Oracle, p: Proposal) -> Answer:
+    """The oracle's labels for one proposal."""
+    o = oracle.evaluate(p.atoms, p.kinds).values
+    return Answer(
+        p.ordinal,
+        f"rehearsal-{p.ordinal}",
+        None if "E" not in o else float(o["E"]),
+        None if "F" not in o else np.asarray(o["F"]),
+        None if "V" not in o else np.asarray(o["V"]),
+    )
+
+
+def true_solution(oracle: Oracle, loop: Loop) -> tuple[Array, float]:
+    """The oracle's displacement (N, 3) Å and formation energy (eV) in the target cell, from the surrogate's."""
+    target = loop.problem.target
+    label = loop.observed.constants[-1]
+    constants = label.constants(ForceConstantCell(target.host, label.size))
+    operator = LatticeOperator(target.host, target.size, interpolate(target.host, constants, label.size, target.size))
+
+    def evaluate(positions: Array) -> tuple[float, Array]:
+        atoms = target.atoms(positions - target.x0)
+        values = oracle.evaluate(atoms, ("E", "F")).values
+        return float(values["E"]), np.asarray(values["F"])
+
+    start = loop.solution
+    if start is None:
+        raise RuntimeError("the truth is relaxed from a surrogate's solution")
+    run = relax(evaluate, target, start.u, Preconditioner(target, operator))
+    host = float(oracle.evaluate(target.host.atoms(), ("E",)).values["E"])
+    return run.u, run.energy - target.references * host
