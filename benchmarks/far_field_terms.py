@@ -41,7 +41,7 @@ def main() -> None:
     lines = [
         "# The V tail and the folding term: norm form against assembled force",
         "",
-        f"ASE's EMT, target 6x6x6, basis level 1, {seeds} seeds a case; written by `benchmarks/far_field_terms.py`. `eta`",
+        f"ASE's EMT, target 6x6x6, basis level 1, {seeds} seeds a case; by `benchmarks/far_field_terms.py`. `eta`",
         "is the estimate as the campaign uses it, `eta (norm forms)` the same with the scalar terms of T2.",
         "",
         "| case | rounds | eta / true: median (range) | eta (norm forms) / true | V: norm / assembled "

@@ -1,9 +1,9 @@
 """The quadratic far-field mismatch as a force: Cauchy-Born stress of oracle minus surrogate, on the sites.
 
 T2 bounds this part by (eps_V + eps_C) ||Du||^2_{l4} / (gamma s2^{3/2}). The bound takes the softest wave and the worst
-strain everywhere; measured on fcc defects it is 19 to 607 times the assembled value (docs/far_field_terms.md). Here the mismatch energy
-density is fitted to the strained cells as a function of the Green-Lagrange strain E, so that rotations, which
-symmetric strains never sample, follow from frame indifference:
+strain everywhere; measured on fcc defects it is 19 to 607 times the assembled value (docs/far_field_terms.md).
+Here the mismatch energy density is fitted to the strained cells as a function of the Green-Lagrange strain E, so that
+rotations, which symmetric strains never sample, follow from frame indifference:
 
     dW(E) = S0 : E + 1/2 C : E E + 1/6 C3 : E E E,    dP(F) = F dS(E),    F = 1 + grad u,
 
