@@ -67,8 +67,11 @@ class Problem:
 
     @cached_property
     def first_fc_size(self) -> Size:
-        """The first FC cell: the smallest complete rung whose half width reaches the surrogate's cut-off."""
-        return first_rung(self.host, self.basis(self.config.surrogate.level).cutoff)
+        """The first FC cell: the smallest complete rung whose half width reaches 0.9 of the surrogate's cut-off.
+
+        What it folds is estimated, and a larger one is bought where that dominates.
+        """
+        return first_rung(self.host, 0.9 * self.basis(self.config.surrogate.level).cutoff)
 
     @cached_property
     def constant(self) -> float:
