@@ -37,6 +37,20 @@ def below(sandbox: Sandbox) -> list[int]:
     return descendants(sandbox.pid)
 
 
+def working_in(folder: Path) -> list[int]:
+    """All processes of this host that work in `folder`, which an oracle's offspring do wherever it has fled to."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                where = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if where.startswith(f"{folder}{os.sep}") and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -44,12 +58,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int]) -> bool:
-    """Whether all have ended, given a few seconds on a busy machine."""
-    deadline = time.monotonic() + 10
-    while any(alive(p) for p in pids) and time.monotonic() < deadline:
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true within the seconds that a busy machine may need."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.01)
-    return not any(alive(p) for p in pids)
+    return True
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all have ended."""
+    return soon(lambda: not any(alive(p) for p in pids))
 
 
 @pytest.fixture
@@ -68,6 +89,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     for box in boxes:
         box.close()
     assert gone(seen)
+    assert soon(lambda: not working_in(tmp_path))
     assert set(descendants(os.getpid())) <= before
     assert not list((tmp_path / "scratch").glob("*"))  # folder and log are removed
 
@@ -130,12 +152,13 @@ def test_death_is_seen_though_a_fork_holds_the_pipe(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["Endless", "Stubborn", "Fleeing"])
-def test_wall_time(make: Make, name: str) -> None:
+def test_wall_time(make: Make, tmp_path: Path, name: str) -> None:
     sandbox = make(name, wall_time=0.7)
     with pytest.raises(OracleTimeout, match=r"within 0\.7 s") as fault:
         sandbox.evaluate(cell(), ("E",))
     assert fault.value.failure == "timed out"
     assert below(sandbox) == []
+    assert working_in(tmp_path) == []
 
 
 def test_memory_of_a_grandchild(make: Make) -> None:
@@ -213,14 +236,16 @@ def test_an_import_that_hangs(make: Make) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel", "close"])
-def test_cancel_and_close_from_another_thread(make: Make, end: str) -> None:
+def test_cancel_and_close_from_another_thread(make: Make, tmp_path: Path, end: str) -> None:
     sandbox = make("Fleeing")
     seen: list[int] = []
 
+    def fled() -> bool:
+        seen[:] = working_in(tmp_path)
+        return len(seen) == 2  # the child, and the process that fled
+
     def stop() -> None:
-        while len(seen) < 2:  # the child and the process that fled
-            time.sleep(0.02)
-            seen[:] = below(sandbox) if sandbox.pid is not None else []
+        soon(fled)
         getattr(sandbox, end)()
 
     thread = threading.Thread(target=stop)
@@ -229,6 +254,7 @@ def test_cancel_and_close_from_another_thread(make: Make, end: str) -> None:
         sandbox.evaluate(cell(), ("E",))
     thread.join()
     assert fault.value.failure == "worker lost"
+    assert len(seen) == 2
     assert gone(seen)
 
 
@@ -262,8 +288,8 @@ def test_nothing_outlives_a_killed_worker(tmp_path: Path) -> None:
     worker = subprocess.Popen([sys.executable, "-c", code, str(HERE), str(tmp_path)], stdout=subprocess.PIPE)
     assert worker.stdout is not None
     supervisor = int(worker.stdout.readline())
-    while len(seen := descendants(supervisor)) < 2:
-        time.sleep(0.02)
+    assert soon(lambda: len(working_in(tmp_path)) == 2)
+    seen = working_in(tmp_path)
     worker.kill()
     worker.wait()
     worker.stdout.close()
