@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from farfield.service.estimates import Estimate
 from farfield.service.report.data import CampaignData, Round, size_name
@@ -75,13 +76,13 @@ def error_against_cost(data: CampaignData) -> Figure:
         for ax, tolerance in ((left, data.tol_geo), (right, 1e3 * data.tol_energy)):
             ax.axhline(tolerance, color=COLORS["green"], lw=1.2, ls=(0, (5, 3)), label="tolerance")
             ax.set_yscale("log")
-            ax.set_xlim(left=0, right=1.12 * max(x.values()) or None)
+            ax.set_xlim(*_span(list(x.values())))
+            ax.xaxis.set_major_locator(MaxNLocator(6))
             ax.set_xlabel(f"oracle cost ({name})")
             ax.margins(y=0.15)
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(names))
         _rungs(left, geometry, rounds)
-        _rungs(right, energy, rounds)
         left.set_ylabel(r"geometry error $\|D(u-u^h)\|$ (Å)")
         right.set_ylabel("formation-energy error (meV)")
     return figure
@@ -104,11 +105,23 @@ def _second(ax: Axes, points: Line, label: str, marker: str) -> None:
 
 
 def _rungs(ax: Axes, points: Sequence[tuple[float, float, float]], rounds: Sequence[tuple[Round, Estimate]]) -> None:
+    """Name each cell beside its point; one that stays on the same rung is not named again."""
+    named = None
     for (x, y, _), (_, e) in zip(points, rounds, strict=True):
-        ax.annotate(
-            size_name(e.rung), (x, y), xytext=(-5, -4), textcoords="offset points", fontsize=7, color=MUTED,
-            ha="right", va="top",
-        )  # fmt: skip
+        if e.rung != named:
+            named = e.rung
+            ax.annotate(
+                size_name(e.rung), (x, y), xytext=(-5, -4), textcoords="offset points", fontsize=7, color=MUTED,
+                ha="right", va="top",
+            )  # fmt: skip
+
+
+def _span(costs: Sequence[float]) -> tuple[float, float]:
+    """Limits of the cost axis: from zero, unless the cost before the first estimate would press the points together."""
+    first, last = min(costs), max(costs)
+    if first <= 0.7 * last or first == last:
+        return 0.0, 1.12 * last or 1.0
+    return first - 0.4 * (last - first), last + 0.15 * (last - first)
 
 
 def _distances(data: CampaignData, x: dict[int, float]) -> Line:

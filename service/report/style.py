@@ -16,7 +16,7 @@ __all__ = ["COLORS", "INK", "MUTED", "WIDTH", "axes", "empty", "image", "styled"
 
 WIDTH = 7.4
 """Width of a picture in the page, inches; a column of a paper takes half of it."""
-INK, MUTED = "#1f2933", "#8a94a0"
+INK, MUTED = "#1f2933", "#697684"
 COLORS = {
     "blue": "#0072b2",
     "red": "#d55e00",
@@ -79,8 +79,10 @@ def axes(columns: int = 1, rows: int = 1, *, height: float = 2.9, width: float =
 
 
 def empty(ax: Axes, text: str) -> None:
-    """Say in the axes why there is nothing to show."""
+    """Say in the axes why there is nothing to show, and make the picture low."""
     ax.set_axis_off()
+    if isinstance(ax.figure, Figure):
+        ax.figure.set_size_inches(WIDTH, 0.7)
     ax.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=ax.transAxes)
 
 
