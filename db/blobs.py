@@ -1,0 +1,37 @@
+"""Blob rows: bytes written once, never changed (decisions A8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select
+
+from farfield.db import schema
+from farfield.errors import RecordError
+from farfield.oracles.packing import LIMIT
+
+__all__ = ["BLOCK", "load_blob", "store_blob", "store_blobs"]
+
+BLOCK = 400
+"""Rows per statement: a bound IN list never grows with the campaign (store.md A5)."""
+
+
+def store_blob(connection: Connection, data: bytes) -> int:
+    """Insert one blob; its id. Raises RecordError above the limit of 64 MB."""
+    return store_blobs(connection, [data])[0]
+
+
+def store_blobs(connection: Connection, blobs: Sequence[bytes]) -> list[int]:
+    """Insert blobs; their ids in order. Raises RecordError above the limit of 64 MB."""
+    for data in blobs:
+        if len(data) > LIMIT:
+            raise RecordError(f"{len(data) / 2**20:.0f} MB are above the {LIMIT >> 20} MB of a blob; use smaller cells")
+    if not blobs:
+        return []
+    statement = insert(schema.blob).returning(schema.blob.c.id, sort_by_parameter_order=True)
+    return list(connection.scalars(statement, [{"data": data} for data in blobs]))
+
+
+def load_blob(connection: Connection, blob_id: int) -> bytes:
+    """The bytes of a blob."""
+    return bytes(connection.scalars(select(schema.blob.c.data).where(schema.blob.c.id == blob_id)).one())

@@ -1,0 +1,111 @@
+"""Structures, oracles and calculations, each stored once under its content key (decisions A2, A3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ase import Atoms
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from farfield.db import schema
+from farfield.db.blobs import BLOCK, store_blobs
+from farfield.db.identity import calculation_key, structure_bytes, structure_key
+from farfield.errors import RecordError
+
+__all__ = ["blocks", "calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
+
+T = TypeVar("T")
+
+
+def blocks(items: Sequence[T], size: int = BLOCK) -> Iterator[Sequence[T]]:
+    """`items` in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def insert_new(connection: Connection, table: Table) -> Any:
+    """INSERT ... ON CONFLICT DO NOTHING in the connection's dialect; the winner's row stays."""
+    module = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return module.insert(table).on_conflict_do_nothing()
+
+
+def store_oracle(connection: Connection, fingerprint: Mapping[str, Any]) -> int:
+    """Row id of the oracle with this fingerprint (JSON-able), inserted where it is new."""
+    text = json.dumps(fingerprint, sort_keys=True, separators=(",", ":"), allow_nan=False)  # as oracles.fingerprint
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    connection.execute(
+        insert_new(connection, schema.oracle).values(fingerprint_hash=digest, fingerprint=json.loads(text))
+    )
+    return oracle_id(connection, digest)
+
+
+def oracle_id(connection: Connection, fingerprint_hash: str) -> int:
+    """Row id of an oracle. Raises RecordError for a fingerprint that was never registered."""
+    o = schema.oracle.c
+    found: int | None = connection.scalars(select(o.id).where(o.fingerprint_hash == fingerprint_hash)).one_or_none()
+    if found is None:
+        raise RecordError(
+            f"the oracle fingerprint {fingerprint_hash[:12]} is not in the record; register it with set_oracle first"
+        )
+    return found
+
+
+def store_calculations(connection: Connection, oracle: int, cells: Sequence[Atoms]) -> list[tuple[int, str]]:
+    """(row id, key) of the calculation of each cell by the oracle with that row id; what is new is inserted."""
+    c = schema.calculation.c
+    digest = connection.scalars(select(schema.oracle.c.fingerprint_hash).where(schema.oracle.c.id == oracle)).one()
+    data = [structure_bytes(atoms) for atoms in cells]
+    keys = [structure_key(d) for d in data]
+    structures = _store_structures(connection, dict(zip(keys, zip(data, cells, strict=True), strict=True)))
+    names = {key: calculation_key(key, digest) for key in keys}
+    # in the order of the keys, so that two writers never wait for each other in a ring
+    rows = [
+        {"key": name, "structure_id": structures[key], "oracle_id": oracle}
+        for key, name in sorted(names.items(), key=lambda pair: pair[1])
+    ]
+    if rows:
+        connection.execute(insert_new(connection, schema.calculation), rows)
+    ids: dict[str, int] = {}
+    for block in blocks([str(r["key"]) for r in rows]):
+        ids.update((k, i) for k, i in connection.execute(select(c.key, c.id).where(c.key.in_(block))))
+    return [(ids[names[key]], names[key]) for key in keys]
+
+
+def _store_structures(connection: Connection, cells: Mapping[str, tuple[bytes, Atoms]]) -> dict[str, int]:
+    s = schema.structure.c
+    known: dict[str, int] = {}
+    for block in blocks(sorted(cells)):
+        known.update((k, i) for k, i in connection.execute(select(s.key, s.id).where(s.key.in_(block))))
+    new = sorted(set(cells) - set(known))
+    if new:
+        ids = store_blobs(connection, [cells[key][0] for key in new])
+        rows = [
+            {
+                "key": key,
+                "natoms": len(cells[key][1]),
+                "formula": cells[key][1].get_chemical_formula(),
+                "blob_id": blob,
+            }
+            for key, blob in zip(new, ids, strict=True)
+        ]
+        # another writer may have been first with the same structure; then our blob is an orphan of a few kB
+        connection.execute(insert_new(connection, schema.structure), rows)
+        for block in blocks(new):
+            known.update((k, i) for k, i in connection.execute(select(s.key, s.id).where(s.key.in_(block))))
+    return known
+
+
+def calculation_ids(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Row ids of calculations by key. Raises RecordError for one that is not in the record."""
+    c = schema.calculation.c
+    found: dict[str, int] = {}
+    for block in blocks(sorted(set(keys))):
+        found.update((k, i) for k, i in connection.execute(select(c.key, c.id).where(c.key.in_(block))))
+    for key in keys:
+        if key not in found:
+            raise RecordError(f"calculation {key[:12]} is not in the record; store its decision first")
+    return found

@@ -1,0 +1,136 @@
+"""Campaign rows: identity, state, the controller's lease, the stop flag, events.
+
+Every function runs in its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, false, insert, select, true, update
+
+from farfield.db import schema, sessions
+from farfield.db.calculations import store_oracle
+from farfield.db.clock import now
+from farfield.errors import RecordError
+
+__all__ = ["StoredCampaign", "StoredEvent", "campaign", "create", "events", "lease", "note", "release", "request_stop"]
+
+
+@dataclass(frozen=True)
+class StoredCampaign:
+    """A campaign as it stands. `holder`: the live process that runs it, if any. `created`: seconds since 1970."""
+
+    id: int
+    name: str
+    state: str
+    ending: str | None
+    config: dict[str, Any]
+    fingerprint: dict[str, Any]
+    fingerprint_hash: str
+    holder: sessions.Holder | None
+    stop_requested: bool
+    created: float
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """A line of a campaign's diary; `time` in seconds since 1970 by the database's clock."""
+
+    time: float
+    kind: str
+    message: str
+    data: dict[str, Any]
+
+
+def campaign(connection: Connection, name: str) -> StoredCampaign | None:
+    """The campaign called `name`."""
+    c, o = schema.campaign.c, schema.oracle.c
+    row = connection.execute(
+        select(schema.campaign, o.fingerprint, o.fingerprint_hash)
+        .join(schema.oracle, o.id == c.oracle_id)
+        .where(c.name == name)
+    ).one_or_none()
+    if row is None:
+        return None
+    holder = None if row.session_id is None else sessions.holder(connection, row.session_id)
+    return StoredCampaign(
+        row.id,
+        row.name,
+        row.state,
+        row.ending,
+        row.config,
+        row.fingerprint,
+        row.fingerprint_hash,
+        holder,
+        row.stop_requested,
+        row.created,
+    )
+
+
+def create(connection: Connection, name: str, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> int:
+    """Insert a campaign; its id. Raises RecordError when the name is taken."""
+    if campaign(connection, name) is not None:
+        raise RecordError(f"there is a campaign {name} in this database; resume it, or choose another name")
+    statement = insert(schema.campaign).returning(schema.campaign.c.id)
+    oracle = store_oracle(connection, fingerprint)
+    values = {"name": name, "state": "created", "config": dict(config), "oracle_id": oracle, "created": now()}
+    new: int = connection.scalars(statement.values(values)).one()
+    return new
+
+
+def lease(connection: Connection, campaign_id: int, session: int) -> sessions.Holder | None:
+    """Let `session` run the campaign; None then. The process that runs it already where there is a live one.
+
+    A stop that was asked of an earlier run is forgotten.
+    """
+    c = schema.campaign.c
+    row = connection.execute(select(c.session_id).where(c.id == campaign_id).with_for_update()).one_or_none()
+    if row is None:
+        raise RecordError(f"there is no campaign {campaign_id} in the record")
+    if row.session_id not in (None, session):
+        found = sessions.holder(connection, row.session_id)
+        if found is not None:
+            return found
+    values = {"session_id": session, "state": "running", "ending": None, "stop_requested": false()}
+    connection.execute(update(schema.campaign).where(c.id == campaign_id).values(values))
+    return None
+
+
+def release(connection: Connection, campaign_id: int, session: int) -> None:
+    """The controller `session` lets go of the campaign; its attempts that nobody claimed are withdrawn."""
+    a, c = schema.attempt.c, schema.campaign.c
+    connection.execute(
+        update(schema.campaign).where(c.id == campaign_id, c.session_id == session).values(session_id=None)
+    )
+    connection.execute(
+        update(schema.attempt)
+        .where(a.campaign_id == campaign_id, a.session_id == session, a.state == "waiting")
+        .values(state="withdrawn", message="its controller ended", ended=now())
+    )
+
+
+def request_stop(connection: Connection, name: str) -> bool:
+    """Ask the process that runs the campaign to drain; False where none does."""
+    found = campaign(connection, name)
+    if found is None or found.holder is None:
+        return False
+    connection.execute(update(schema.campaign).where(schema.campaign.c.id == found.id).values(stop_requested=true()))
+    return True
+
+
+def note(connection: Connection, campaign_id: int, kind: str, message: str, data: Mapping[str, Any]) -> None:
+    """Append an event."""
+    values = {"campaign_id": campaign_id, "kind": kind, "message": message, "data": dict(data), "created": now()}
+    connection.execute(insert(schema.event).values(values))
+
+
+def events(connection: Connection, campaign_id: int, kind: str | None = None) -> list[StoredEvent]:
+    """The events of a campaign in order, of one kind or all."""
+    e = schema.event.c
+    query = select(e.created, e.kind, e.message, e.data).where(e.campaign_id == campaign_id).order_by(e.id)
+    if kind is not None:
+        query = query.where(e.kind == kind)
+    return [StoredEvent(r.created, r.kind, r.message, r.data) for r in connection.execute(query)]

@@ -1,0 +1,283 @@
+"""Claims: one oracle call is one attempt, claimed once, finished once (decisions A4 to A7).
+
+States: waiting -> running -> finished, superseded or failed; waiting -> withdrawn. Every move is one transaction that
+compares before it sets. An answer that comes late, after its lease ran out, is taken all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from farfield.db import labels, schema, sessions
+from farfield.db.blobs import store_blob
+from farfield.db.calculations import calculation_ids
+from farfield.db.clock import now
+from farfield.db.engine import Database
+from farfield.db.identity import ordered_kinds
+from farfield.errors import RecordError
+from farfield.oracles.observation import KINDS, Observations
+from farfield.oracles.oracle import FAILURES
+
+__all__ = ["AnswerLike", "Claims", "Lease"]
+
+
+class AnswerLike(Protocol):
+    """An answer on its way to the database, such as `answers.AnswerFile`."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt it answers."""
+
+    @property
+    def session(self) -> int:
+        """The session that held the attempt."""
+
+    @property
+    def core_seconds(self) -> float:
+        """What the call cost."""
+
+    @property
+    def observations(self) -> Observations:
+        """What was observed."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A running attempt and who holds it; `holder` is None when its lease has run out."""
+
+    attempt: int
+    calculation: str
+    holder: sessions.Holder | None
+
+
+class Claims:
+    """The moves of attempts and sessions in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def open_session(self, host: str, boot_id: str, pid: int, start_time: float) -> int:
+        """Register this process; the session's id. Raises RecordError on SQLite while another host uses the file."""
+        with self.database.write() as connection:
+            return sessions.open_session(connection, host, boot_id, pid, start_time)
+
+    def heartbeat(self, session: int) -> list[int]:
+        """Say that `session` lives (every 15 s); returns its running attempts that are to be cancelled."""
+        with self.database.write(relaxed=True) as connection:
+            return sessions.beat(connection, session)
+
+    def close_session(self, session: int) -> list[int]:
+        """The process ends: what it still held is released. The attempts that were running."""
+        return self._release([session], "its session was closed")
+
+    def expire(self, lease: float = sessions.LEASE_SECONDS) -> list[int]:
+        """Release what sessions hold that were silent for `lease` seconds; the attempts that became `worker lost`."""
+        with self.database.read() as connection:
+            gone = sessions.stale(connection, lease)
+        return self._release(gone, f"nothing was heard of its process for {lease:.0f} s", lease=lease) if gone else []
+
+    def release_dead(self, host: str, boot_id: str) -> list[int]:
+        """Release at once what processes of this host and boot hold that are gone; the attempts that were running."""
+        with self.database.read() as connection:
+            gone = sessions.dead(connection, host, boot_id)
+        return self._release(gone, "its process is gone") if gone else []
+
+    def leases(self, campaign: int) -> list[Lease]:
+        """The running attempts of a campaign, with the process that holds each."""
+        a, c = schema.attempt.c, schema.calculation.c
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(a.id, c.key, a.session_id)
+                .join(schema.calculation, c.id == a.calculation_id)
+                .where(a.campaign_id == campaign, a.state == "running")
+                .order_by(a.id)
+            ).all()
+            return [Lease(r.id, r.key, sessions.holder(connection, r.session_id)) for r in rows]
+
+    def _release(self, gone: Sequence[int], why: str, lease: float | None = None) -> list[int]:
+        lost: list[int] = []
+        with self.database.write() as connection:
+            for session in gone:
+                if lease is not None and sessions.holder(connection, session, lease) is not None:
+                    continue  # it beat again in between
+                if lease is None:
+                    sessions.close(connection, session)
+                lost += sessions.release(connection, session, why)
+        return lost
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    def new_attempt(self, calculation: str, campaign: int, kinds: Sequence[str]) -> int:
+        """A new attempt, waiting, of `calculation` (its key) for `kinds`; its id. Insert it before submitting."""
+        asked = ordered_kinds(kinds)
+        a, p, d = schema.attempt.c, schema.proposal.c, schema.decision.c
+        with self.database.write() as connection:
+            row = calculation_ids(connection, [calculation])[calculation]
+            # the lock makes numbers consecutive where writers are not serialised anyway
+            connection.execute(select(schema.calculation.c.id).where(schema.calculation.c.id == row).with_for_update())
+            number = connection.scalars(
+                select(func.coalesce(func.max(a.number), 0)).where(a.calculation_id == row)
+            ).one()
+            asking = connection.scalars(
+                select(func.max(p.id))
+                .join(schema.decision, d.id == p.decision_id)
+                .where(p.calculation_id == row, d.campaign_id == campaign)
+            ).one()
+            controller = connection.scalars(
+                select(schema.campaign.c.session_id).where(schema.campaign.c.id == campaign)
+            ).one()
+            new: int = connection.scalars(
+                insert(schema.attempt)
+                .returning(a.id)
+                .values(
+                    calculation_id=row,
+                    number=number + 1,
+                    campaign_id=campaign,
+                    proposal_id=asking,
+                    kinds=",".join(asked),
+                    state="waiting",
+                    session_id=controller,
+                    created=now(),
+                )
+            ).one()
+            return new
+
+    def claim(self, attempt: int, session: int) -> bool:
+        """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
+        (it is withdrawn then). After False the oracle must not be called."""
+        a = schema.attempt.c
+        with self.database.write() as connection:
+            found = _locked(connection, attempt)
+            if found.state != "waiting":
+                return False
+            if set(found.kinds.split(",")) <= set(labels.accepted_kinds(connection, found.calculation_id)):
+                _set(connection, attempt, state="withdrawn", message="answered by another attempt", ended=now())
+                return False
+            taken = connection.scalars(
+                update(schema.attempt)
+                .where(a.id == attempt, a.state == "waiting")
+                .values(state="running", session_id=session, started=now())
+                .returning(a.id)
+            ).one_or_none()
+            return taken is not None
+
+    def finish(
+        self,
+        attempt: int,
+        session: int,
+        observations: Observations,
+        core_seconds: float,
+        settings: Mapping[str, Any] | None = None,
+    ) -> tuple[str, ...]:
+        """Store the answer of an attempt; the kinds that were accepted, empty when it is superseded (decisions A4).
+
+        Idempotent. `settings` is what the oracle's rule gave for this cell, by default the observations' own. Raises
+        RecordError for an answer without any kind that was asked, or by a session that does not hold the attempt.
+        """
+        with self.database.write() as connection:
+            found = _locked(connection, attempt)
+            if found.state in ("finished", "superseded"):
+                return _accepted_of(connection, attempt)
+            if found.state != "waiting" and found.session_id not in (None, session):
+                raise RecordError(f"attempt {attempt} is not held by session {session}; is this another database?")
+            kinds = [k for k in KINDS if k in observations.values and k in found.kinds.split(",")]
+            if not kinds:
+                raise RecordError(f"the answer to attempt {attempt} has none of {found.kinds}; record it as a failure")
+            data = labels.result_bytes(observations, kinds, found.natoms)
+            values = {k: np.asarray(observations.values[k], dtype="<f8") for k in kinds}
+            unlike = labels.difference(connection, found.calculation_id, values)
+            blob = store_blob(connection, data)
+            accepted = labels.accept(connection, found.calculation_id, attempt, blob, values, observations.energy_zero)
+            late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
+            _set(
+                connection,
+                attempt,
+                state="finished" if accepted else "superseded",
+                failure=None,
+                message=late,
+                session_id=session,
+                ended=now(),
+                core_seconds=core_seconds,
+                settings=dict(observations.settings if settings is None else settings),
+                difference=unlike or None,
+                blob_id=blob,
+            )
+            return accepted
+
+    def finish_answer(self, answer: AnswerLike) -> tuple[str, ...]:
+        """`finish` with what an answer file holds."""
+        return self.finish(answer.attempt, answer.session, answer.observations, answer.core_seconds)
+
+    def fail(self, attempt: int, failure: str, message: str, core_seconds: float) -> bool:
+        """Record that an attempt failed, with its class out of `oracles.oracle.FAILURES`; False when it had an answer.
+
+        A call that was cancelled ends as withdrawn, charged, and burns no budget. A worker that was given up as lost
+        and reports after all is believed.
+        """
+        if failure not in FAILURES:
+            raise RecordError(f"{failure!r} is no failure class; use one of {', '.join(FAILURES)}")
+        with self.database.write() as connection:
+            found = _locked(connection, attempt)
+            if found.state == "withdrawn" and found.started is not None:
+                _set(connection, attempt, core_seconds=core_seconds)
+                return True
+            if found.state not in schema.OPEN and found.failure != "worker lost":
+                return False
+            outcome = {"state": "withdrawn"} if found.cancel else {"state": "failed", "failure": failure}
+            _set(connection, attempt, **outcome, message=message, ended=now(), core_seconds=core_seconds)
+            return True
+
+    def withdraw(self, attempt: int) -> bool:
+        """Take back an attempt that nobody has claimed; whether it was still waiting."""
+        a = schema.attempt.c
+        with self.database.write() as connection:
+            taken = connection.scalars(
+                update(schema.attempt)
+                .where(a.id == attempt, a.state == "waiting")
+                .values(state="withdrawn", ended=now())
+                .returning(a.id)
+            ).one_or_none()
+            return taken is not None
+
+    def cancel(self, attempt: int) -> bool:
+        """Withdraw a waiting attempt; ask the worker of a running one to kill the call. False when it had ended."""
+        if self.withdraw(attempt):
+            return True
+        a = schema.attempt.c
+        with self.database.write() as connection:
+            flagged = connection.scalars(
+                update(schema.attempt).where(a.id == attempt, a.state == "running").values(cancel=True).returning(a.id)
+            ).one_or_none()
+            return flagged is not None
+
+
+def _locked(connection: Connection, attempt: int) -> Row[Any]:
+    """The attempt's row, locked for this transaction, with the number of atoms of its cell."""
+    a, c, s = schema.attempt, schema.calculation, schema.structure
+    row = connection.execute(
+        select(a, s.c.natoms)
+        .join(c, c.c.id == a.c.calculation_id)
+        .join(s, s.c.id == c.c.structure_id)
+        .where(a.c.id == attempt)
+        .with_for_update(of=a)
+    ).one_or_none()
+    if row is None:
+        raise RecordError(f"there is no attempt {attempt} in the record; is this another database?")
+    return row
+
+
+def _set(connection: Connection, attempt: int, **values: Any) -> None:
+    connection.execute(update(schema.attempt).where(schema.attempt.c.id == attempt).values(**values))
+
+
+def _accepted_of(connection: Connection, attempt: int) -> tuple[str, ...]:
+    o = schema.observation.c
+    kinds = set(connection.scalars(select(o.kind).where(o.attempt_id == attempt)))
+    return tuple(k for k in KINDS if k in kinds)

@@ -1,0 +1,152 @@
+"""Labels: which answer of which attempt counts (decisions A4), and reading the accepted ones back.
+
+Every function runs in its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from farfield.db import schema
+from farfield.db.blobs import BLOCK, load_blob
+from farfield.db.calculations import blocks, insert_new
+from farfield.db.clock import now
+from farfield.errors import RecordError
+from farfield.oracles.observation import KINDS, Observations
+from farfield.oracles.packing import pack, unpack
+
+__all__ = ["Labels", "accept", "accepted_kinds", "labels", "result_bytes", "result_values"]
+
+Array = NDArray[np.float64]
+FORMAT = "farfield result 1"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Accepted labels of one calculation: energy eV, forces (N, 3) eV/Å, virial (6,) eV; None where there is none.
+
+    `energy_zero` eV: extrapolated to zero smearing, never fitted (C1). `moments` (N,) in Bohr magnetons.
+    """
+
+    energy: float | None = None
+    forces: Array | None = None
+    virial: Array | None = None
+    energy_zero: float | None = None
+    moments: Array | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that are there, in registry order."""
+        return tuple(k for k, v in (("E", self.energy), ("F", self.forces), ("V", self.virial)) if v is not None)
+
+    def only(self, kinds: Collection[str]) -> Labels:
+        """The labels of `kinds` alone."""
+        return Labels(
+            self.energy if "E" in kinds else None,
+            self.forces if "F" in kinds else None,
+            self.virial if "V" in kinds else None,
+            self.energy_zero if "E" in kinds else None,
+            self.moments,
+        )
+
+
+def result_bytes(observations: Observations, kinds: Sequence[str], natoms: int) -> bytes:
+    """One attempt's answer to `kinds` as a blob. Raises RecordError for arrays of a wrong shape or not finite."""
+    arrays: dict[str, Array] = {}
+    for name in kinds:
+        value = np.asarray(observations.values[name], dtype="<f8")
+        if value.shape != KINDS[name].shape_for(natoms) or not np.isfinite(value).all():
+            raise RecordError(f"the answer's {name} is no label (shape {value.shape}); send answers through the gate")
+        arrays[name] = value
+    if observations.moments is not None:
+        arrays["moments"] = np.asarray(observations.moments, dtype="<f8")
+    return pack({"format": FORMAT, "energy_zero": observations.energy_zero}, arrays)
+
+
+def result_values(data: bytes) -> tuple[dict[str, Array], float | None]:
+    """Arrays by kind (and "moments"), and the energy at zero smearing. Raises RecordError for foreign bytes."""
+    try:
+        header, arrays = unpack(data)
+    except ValueError as fault:
+        raise RecordError(f"a stored answer cannot be read ({fault}); restore the database from a copy") from fault
+    return arrays, header.get("energy_zero")
+
+
+def accepted_kinds(connection: Connection, calculation: int) -> dict[str, int]:
+    """Accepted kinds of a calculation (row id), each with the blob it is in."""
+    o = schema.observation.c
+    rows = connection.execute(select(o.kind, o.blob_id).where(o.calculation_id == calculation, o.detail == ""))
+    return {kind: blob for kind, blob in rows}
+
+
+def accept(
+    connection: Connection, calculation: int, attempt: int, blob: int, values: Mapping[str, Array], zero: float | None
+) -> tuple[str, ...]:
+    """Offer the labels of an attempt; those kinds that nobody had brought before are accepted. Their names.
+
+    The unique constraint decides, so of two writers at once exactly one is accepted for each kind.
+    """
+    o = schema.observation.c
+    taken = []
+    for kind in (k for k in KINDS if k in values):
+        statement = insert_new(connection, schema.observation).values(
+            calculation_id=calculation,
+            kind=kind,
+            attempt_id=attempt,
+            value=_scalar(kind, values[kind]),
+            energy_zero=zero if kind == "E" else None,
+            blob_id=blob,
+            accepted=now(),
+        )
+        if connection.scalars(statement.returning(o.id)).one_or_none() is not None:
+            taken.append(kind)
+    return tuple(taken)
+
+
+def difference(connection: Connection, calculation: int, values: Mapping[str, Array]) -> dict[str, float]:
+    """Largest |value - accepted label| of each kind that is accepted already."""
+    found = {}
+    for kind, blob in accepted_kinds(connection, calculation).items():
+        if kind in values:
+            arrays, _ = result_values(load_blob(connection, blob))
+            found[kind] = float(np.abs(values[kind] - arrays[kind]).max())
+    return found
+
+
+def labels(connection: Connection, calculations: Iterable[int]) -> dict[int, Labels]:
+    """Accepted labels by calculation (row ids); calculations without any are left out."""
+    o, b = schema.observation.c, schema.blob.c
+    rows: list[Any] = []
+    for block in blocks(sorted(set(calculations)), BLOCK):
+        rows += connection.execute(
+            select(o.calculation_id, o.kind, o.blob_id).where(o.calculation_id.in_(block), o.detail == "")
+        ).all()
+    content: dict[int, tuple[dict[str, Array], float | None]] = {}
+    for block in blocks(sorted({r.blob_id for r in rows}), 64):
+        for i, data in connection.execute(select(b.id, b.data).where(b.id.in_(block))):
+            content[i] = result_values(bytes(data))
+    parts: dict[int, dict[str, Any]] = {}
+    for r in rows:
+        arrays, zero = content[r.blob_id]
+        part = parts.setdefault(r.calculation_id, {})
+        if r.kind == "E":
+            part.update(energy=float(arrays["E"]), energy_zero=zero)
+        else:
+            part["forces" if r.kind == "F" else "virial"] = arrays[r.kind]
+        if "moments" in arrays:
+            part["moments"] = arrays["moments"]
+    return {i: Labels(**part) for i, part in parts.items()}
+
+
+def _scalar(kind: str, value: Array) -> float:
+    if kind == "E":
+        return float(value)
+    if kind == "V":
+        return float(value[:3].sum() / 3)
+    return float(np.linalg.norm(value, axis=1).max())

@@ -1,0 +1,207 @@
+"""How far a decision is: what it still misses, what came back, and what everything cost.
+
+Every function runs in its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from farfield.db import schema
+from farfield.db.calculations import blocks
+from farfield.db.decisions import decision_row
+from farfield.db.labels import Array, labels
+
+__all__ = ["Cost", "Missing", "Share", "StoredAnswer", "answers", "charges", "cost", "missing"]
+
+Counts = dict[int, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A proposal that is not answered in full: the kinds not accepted yet, how often attempts of this campaign failed
+    by class, and the attempts (of any campaign) for it that are waiting or running."""
+
+    ordinal: int
+    calculation: str
+    kinds: tuple[str, ...]
+    failures: dict[str, int]
+    open: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
+    attempt where a kind is missing."""
+
+    ordinal: int
+    calculation: str
+    energy: float | None = None
+    forces: Array | None = None
+    virial: Array | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part of a cost: calls that ended, and core-seconds."""
+
+    calls: int = 0
+    core_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a campaign was charged: every call that ran, whatever came of it. `running` calls are not counted yet.
+
+    `by_role` (calls outside a decision under "verify"), `by_kinds` ("E,F"), `by_size` (number of atoms), `by_state`
+    ("finished", "superseded", "failed: timed out", ...).
+    """
+
+    calls: int
+    core_seconds: float
+    running: int
+    by_role: dict[str, Share] = field(default_factory=dict)
+    by_kinds: dict[str, Share] = field(default_factory=dict)
+    by_size: dict[int, Share] = field(default_factory=dict)
+    by_state: dict[str, Share] = field(default_factory=dict)
+
+
+def missing(connection: Connection, campaign: int, number: int) -> list[Missing]:
+    """The proposals of a decision that miss a kind, by ordinal."""
+    o = schema.observation.c
+    rows = _asked(connection, campaign, number)
+    there: set[tuple[int, str]] = set()
+    for block in blocks(sorted({r.calculation_id for r in rows})):
+        query = select(o.calculation_id, o.kind).where(o.calculation_id.in_(block), o.detail == "")
+        there.update((i, kind) for i, kind in connection.execute(query))
+    found = []
+    for r in rows:
+        kinds = tuple(k for k in r.kinds.split(",") if (r.calculation_id, k) not in there)
+        if kinds:
+            found.append((r, kinds))
+    calculations = sorted({r.calculation_id for r, _ in found})
+    failures = _failures(connection, campaign, calculations)
+    under_way = _open(connection, calculations)
+    return [
+        Missing(r.ordinal, r.key, kinds, failures.get(r.calculation_id, {}), tuple(under_way.get(r.calculation_id, ())))
+        for r, kinds in found
+    ]
+
+
+def answers(connection: Connection, campaign: int, number: int) -> list[StoredAnswer]:
+    """What came back to each proposal of a decision, by ordinal: the kinds it asked for and no others."""
+    rows = _asked(connection, campaign, number)
+    known = labels(connection, {r.calculation_id for r in rows})
+    last = _last_failures(connection, campaign, sorted({r.calculation_id for r in rows}))
+    out = []
+    for r in rows:
+        kinds = r.kinds.split(",")
+        have = known[r.calculation_id].only(kinds) if r.calculation_id in known else None
+        whole = have is not None and set(have.kinds) == set(kinds)
+        failure = None if whole else last.get(r.calculation_id)
+        if have is None:
+            out.append(StoredAnswer(r.ordinal, r.key, failure=failure))
+        else:
+            out.append(StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure))
+    return out
+
+
+def cost(connection: Connection, campaign: int) -> Cost:
+    """Everything a campaign was charged, in total and by parts."""
+    a, p, s = schema.attempt.c, schema.proposal.c, schema.structure.c
+    role = func.coalesce(p.role, "verify")
+    rows = connection.execute(
+        _charged(role, a.kinds, s.natoms, a.state, a.failure)
+        .where(a.campaign_id == campaign)
+        .group_by(role, a.kinds, s.natoms, a.state, a.failure)
+    ).all()
+    ended = [
+        (*r[:3], r.state if r.failure is None else f"{r.state}: {r.failure}", r) for r in rows if r.state != "running"
+    ]
+    parts: list[dict[Any, Share]] = [{}, {}, {}, {}]
+    for *names, r in ended:
+        for part, name in zip(parts, names, strict=True):
+            old = part.get(name, Share())
+            part[name] = Share(old.calls + r.calls, old.core_seconds + r.seconds)
+    return Cost(
+        sum(r.calls for *_, r in ended),
+        float(sum(r.seconds for *_, r in ended)),
+        sum(r.calls for r in rows if r.state == "running"),
+        *parts,
+    )
+
+
+def charges(connection: Connection, campaign: int) -> dict[tuple[int, int] | None, Share]:
+    """What each proposal (decision, ordinal) was charged; calls outside a decision under None."""
+    a, d, p = schema.attempt.c, schema.decision.c, schema.proposal.c
+    rows = connection.execute(
+        _charged(d.number, p.ordinal)
+        .outerjoin(schema.decision, d.id == p.decision_id)
+        .where(a.campaign_id == campaign, a.state != "running")
+        .group_by(d.number, p.ordinal)
+    ).all()
+    return {None if r.number is None else (r.number, r.ordinal): Share(r.calls, float(r.seconds)) for r in rows}
+
+
+def _charged(*columns: Any) -> Select[Any]:
+    """Calls that started, counted and summed; the rest of the query groups them."""
+    a, c, p, s = schema.attempt.c, schema.calculation.c, schema.proposal.c, schema.structure.c
+    return (
+        select(*columns, func.count().label("calls"), func.coalesce(func.sum(a.core_seconds), 0.0).label("seconds"))
+        .select_from(schema.attempt)
+        .join(schema.calculation, c.id == a.calculation_id)
+        .join(schema.structure, s.id == c.structure_id)
+        .outerjoin(schema.proposal, p.id == a.proposal_id)
+        .where(a.started.is_not(None))
+    )
+
+
+def _asked(connection: Connection, campaign: int, number: int) -> list[Row[Any]]:
+    p, c = schema.proposal.c, schema.calculation.c
+    return list(
+        connection.execute(
+            select(p.ordinal, p.kinds, p.calculation_id, c.key)
+            .join(schema.calculation, c.id == p.calculation_id)
+            .where(p.decision_id == decision_row(connection, campaign, number))
+            .order_by(p.ordinal)
+        )
+    )
+
+
+def _failures(connection: Connection, campaign: int, calculations: list[int]) -> Counts:
+    """Failed attempts by class; those of other campaigns burn no budget of this one."""
+    a = schema.attempt.c
+    out: Counts = {}
+    for block in blocks(calculations):
+        for i, failure, n in connection.execute(
+            select(a.calculation_id, a.failure, func.count())
+            .where(a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed")
+            .group_by(a.calculation_id, a.failure)
+        ):
+            out.setdefault(i, {})[failure] = n
+    return out
+
+
+def _last_failures(connection: Connection, campaign: int, calculations: list[int]) -> dict[int, str]:
+    a = schema.attempt.c
+    out: dict[int, str] = {}
+    for block in blocks(calculations):
+        query = select(a.calculation_id, a.failure).where(
+            a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed"
+        )
+        out.update((i, failure) for i, failure in connection.execute(query.order_by(a.id)))
+    return out
+
+
+def _open(connection: Connection, calculations: list[int]) -> dict[int, list[int]]:
+    a = schema.attempt.c
+    out: dict[int, list[int]] = {}
+    for block in blocks(calculations):
+        query = select(a.calculation_id, a.id).where(a.calculation_id.in_(block), a.state.in_(schema.OPEN))
+        for i, attempt in connection.execute(query.order_by(a.id)):
+            out.setdefault(i, []).append(attempt)
+    return out
