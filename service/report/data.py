@@ -210,8 +210,8 @@ class CampaignData:
         return {r.number: float(t) for r, t in zip(self.rounds, total, strict=True)}
 
     def by_role(self, role: str) -> list[Label]:
-        """Labels bought in a role, answered ones only."""
-        return [x for x in self.labels if x.role == role and x.failure is None]
+        """Labels bought in a role, whatever of them was answered."""
+        return [x for x in self.labels if x.role == role]
 
     @cached_property
     def force_constants(self) -> tuple[ForceConstantCell, Array, float] | None:

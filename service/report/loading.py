@@ -2,17 +2,94 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from farfield.db.progress import Share, StoredAnswer
+from farfield.db.record import Record
 from farfield.errors import RecordError
-from farfield.service.report.data import CampaignData
+from farfield.service.estimates import Estimate
+from farfield.service.report.data import CampaignData, Event, Label, Round, Truth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from farfield.db.campaigns import StoredEvent
+    from farfield.db.decisions import StoredDecision
     from farfield.db.engine import Database
 
 __all__ = ["load"]
 
+GOING_ON = ("created", "running")
+"""States of a campaign that a controller holds or that was never started."""
+
 
 def load(database: Database, campaign_name: str) -> CampaignData:
     """The campaign of that name as it stands. Raises RecordError for an unknown one."""
-    raise RecordError(f"no campaign {campaign_name!r}; see `farfield status`")
+    record = Record(database)
+    stored = record.campaign(campaign_name)
+    if stored is None:
+        known = ", ".join(record.campaigns()) or "none yet"
+        raise RecordError(f"no campaign {campaign_name!r} in the database; it holds {known}")
+    charged = record.charges(stored.id)
+    estimates = {n: Estimate.from_json(e) for n, e in record.estimates(stored.id).items()}
+    rounds = []
+    for d in record.decisions(stored.id):
+        answers = {a.ordinal: a for a in record.answers(stored.id, d.number)}
+        labels = _labels(d, answers, charged)
+        rounds.append(Round(d.number, d.reason, labels, d.state, d.summary, estimates.get(d.number)))
+    events = record.events(stored.id)
+    other = charged.get(None, Share())
+    ending = stored.ending if stored.state not in GOING_ON else None
+    return CampaignData(
+        stored.name,
+        stored.config,
+        stored.fingerprint,
+        tuple(rounds),
+        stored.state,
+        ending,
+        ending is not None and ending.startswith("tolerance met"),
+        tuple(Event(_time(e.time), e.kind, e.message) for e in events),
+        _truth(events),
+        (other.core_seconds, other.calls),
+    )
+
+
+def _labels(
+    d: StoredDecision, answers: dict[int, StoredAnswer], charged: dict[tuple[int, int] | None, Share]
+) -> tuple[Label, ...]:
+    out = []
+    for p in d.proposals:
+        a = answers[p.ordinal]
+        share = charged.get((d.number, p.ordinal), Share())
+        out.append(
+            Label(
+                d.number,
+                p.ordinal,
+                p.atoms,
+                p.kinds,
+                p.role,
+                p.term,
+                p.rung,
+                p.meta,
+                a.energy,
+                a.forces,
+                a.virial,
+                a.failure,
+                share.core_seconds,
+                share.calls,
+            )
+        )
+    return tuple(out)
+
+
+def _truth(events: Sequence[StoredEvent]) -> Truth | None:
+    """What the last `verify` noted in the diary."""
+    for e in reversed(events):
+        if {"geometry_error", "formation_energy"} <= e.data.keys():
+            return Truth(float(e.data["geometry_error"]), float(e.data["formation_energy"]))
+    return None
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,93 @@
+"""A campaign stored by the real record comes back as what was told, and its page is the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farfield.db.claims import Claims
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
+from farfield.errors import RecordError
+from farfield.oracles.observation import Observations
+from farfield.service.report import load, render, write_report
+from farfield.service.report.data import CampaignData, Label
+
+ENDING_EVENT = {"geometry_error": 0.001, "formation_energy": 1.2345, "calls": 3}
+
+
+def observations(label: Label) -> Observations:
+    values = {"E": label.energy, "F": label.forces, "V": label.virial}
+    return Observations({k: v for k, v in values.items() if v is not None})
+
+
+@pytest.fixture(scope="module")
+def database(driven, data: CampaignData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:  # type: ignore[no-untyped-def]
+    opened = open_database(f"sqlite:///{tmp_path_factory.mktemp('record') / 'campaign.db'}", create=True)
+    record, claims = Record(opened), Claims(opened)
+    campaign = record.create_campaign("tiny", dict(data.config), dict(data.fingerprint))
+    session = claims.open_session("host", "boot", 1, 0.0)
+    for told, known in zip(driven.told, data.rounds, strict=True):
+        keys = record.store_decision(campaign, told.decision)
+        for key, label in zip(keys, known.labels, strict=True):
+            attempt = claims.new_attempt(key, campaign, label.kinds)
+            assert claims.claim(attempt, session)
+            claims.finish(attempt, session, observations(label), label.core_seconds)
+        if told.estimate is not None:
+            record.store_estimate(campaign, known.number, told.estimate.to_json())
+    record.event(campaign, "note", "5 < 6 & so on")
+    record.set_campaign_state(campaign, "ended", driven.stop.reason)
+    yield opened
+    opened.close()
+
+
+def test_what_was_stored_comes_back(database: Database, data: CampaignData) -> None:
+    found = load(database, "tiny")
+    assert (found.name, found.config, found.fingerprint) == (data.name, data.config, data.fingerprint)
+    assert (found.ending, found.converged) == (data.ending, data.converged)
+    assert len(found.rounds) == len(data.rounds)
+    for a, b in zip(found.rounds, data.rounds, strict=True):
+        assert (a.number, a.reason, a.state) == (b.number, b.reason, b.state)
+        assert a.estimate == b.estimate
+        for x, y in zip(a.labels, b.labels, strict=True):
+            assert (x.kinds, x.role, x.term, x.rung, x.meta) == (y.kinds, y.role, y.term, y.rung, dict(y.meta))
+            assert (x.energy, x.failure, x.calls) == (y.energy, None, 1)
+            assert x.core_seconds == pytest.approx(y.core_seconds)
+            assert (x.atoms.positions == y.atoms.positions).all()
+            for p, q in ((x.forces, y.forces), (x.virial, y.virial)):
+                assert (p is None) == (q is None)
+                assert p is None or np.array_equal(p, np.asarray(q))
+
+
+def test_page_from_the_database_is_that_of_the_loop(database: Database, data: CampaignData, tmp_path: Path) -> None:
+    path = write_report(database, "tiny", tmp_path / "new" / "report.html")
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    text = path.read_text(encoding="utf-8")
+    assert "5 &lt; 6 &amp; so on" in text
+    assert re.findall(r"<td[^>]*>[^<]*", render(data)) == [
+        cell for cell in re.findall(r"<td[^>]*>[^<]*", text) if "5 &lt; 6" not in cell
+    ]
+
+
+def test_a_verification_adds_the_true_error(database: Database) -> None:
+    record = Record(database)
+    stored = record.campaign("tiny")
+    assert stored is not None
+    assert load(database, "tiny").truth is None
+    record.event(stored.id, "verified", "true errors", ENDING_EVENT)
+    truth = load(database, "tiny").truth
+    assert truth is not None
+    assert (truth.geometry, truth.formation_energy) == (0.001, 1.2345)
+
+
+def test_unknown_campaign_and_unwritable_path_say_what_to_do(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="it holds tiny"):
+        load(database, "other")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(RecordError, match="give another path"):
+        write_report(database, "tiny", blocked / "report.html")
