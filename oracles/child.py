@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from farfield.errors import OracleError
+from farfield.errors import FarfieldError, OracleError
 from farfield.oracles.observation import Observations
 from farfield.oracles.oracle import FAILURES
 from farfield.oracles.packing import pack, unpack
@@ -150,8 +150,8 @@ def main() -> None:
 
     try:
         oracle = load(header["name"], header["parameters"])
-    except OracleError as error:
-        _send(out, b"-" + _failure(error.failure, str(error)))
+    except FarfieldError as error:
+        _send(out, b"-" + _failure(getattr(error, "failure", "input error"), str(error)))
         return
     _send(out, b"+")
     while True:

@@ -37,7 +37,7 @@ def available() -> dict[str, Available]:
         try:
             text = (points[0].load().__doc__ or "").strip().split("\n")[0]
         except Exception as error:  # noqa: BLE001 - a broken plug-in must not hide the others; its reason is shown
-            text = f"cannot be imported: {error}"
+            text = f"cannot be imported: {_line(error)}"
         packages = sorted({p.dist.name for p in points if p.dist})
         out[name] = Available(name, points[0].value, ", ".join(packages), text)
     return out
@@ -55,9 +55,14 @@ def load(name: str, parameters: Mapping[str, Any] | None = None) -> Oracle:
     except FarfieldError:
         raise
     except ImportError as error:
-        raise OracleLoadError(f"oracle {name!r} needs a package that is not installed: {error}; install it") from error
+        why = f"oracle {name!r} needs a package that is not installed: {_line(error)}; install it"
+        raise OracleLoadError(why) from error
     except (TypeError, ValueError) as error:
-        raise OracleLoadError(f"oracle {name!r} refuses its parameters: {error}; see [oracle.parameters]") from error
+        why = f"oracle {name!r} refuses its parameters: {_line(error)}; see [oracle.parameters]"
+        raise OracleLoadError(why) from error
+    except Exception as error:  # a plug-in may raise anything
+        why = f"oracle {name!r} cannot be made ({type(error).__name__}: {_line(error)}); see [oracle.parameters]"
+        raise OracleLoadError(why) from error
     if not isinstance(oracle, Oracle):
         raise OracleLoadError(f"{name!r} is no oracle: it lacks part of farfield.oracles.oracle.Oracle; see that file")
     return oracle
@@ -82,23 +87,31 @@ def _factory(name: str) -> Callable[..., Any]:
     if len(points[name]) > 1:
         owners = ", ".join(p.value for p in points[name])
         raise OracleLoadError(f"two packages register an oracle {name!r} ({owners}); uninstall one")
+    target = points[name][0].value
     try:
         factory = points[name][0].load()
-    except (ImportError, AttributeError) as error:
-        raise OracleLoadError(
-            f"oracle {name!r} ({points[name][0].value}) cannot be imported: {error}; reinstall its package"
-        ) from error
+    except Exception as error:  # the import of a plug-in may raise anything
+        why = f"oracle {name!r} ({target}) cannot be imported: {_line(error)}; reinstall its package"
+        raise OracleLoadError(why) from error
     return _callable(name, factory)
 
 
 def _imported(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise OracleLoadError(f"oracle {name!r} is not of the form 'package.module:Class'; mend the name")
     try:
-        return _callable(name, getattr(importlib.import_module(module), attribute))
-    except ImportError as error:
-        raise OracleLoadError(f"oracle {name!r} cannot be imported: {error}; check the name and PYTHONPATH") from error
+        found = getattr(importlib.import_module(module), attribute)
     except AttributeError as error:
-        raise OracleLoadError(f"oracle {name!r}: {error}; check the name after the colon") from error
+        raise OracleLoadError(f"oracle {name!r}: {_line(error)}; check the name after the colon") from error
+    except Exception as error:  # the import of a user's module may raise anything
+        why = f"oracle {name!r} cannot be imported: {_line(error)}; check the name and PYTHONPATH"
+        raise OracleLoadError(why) from error
+    return _callable(name, found)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _callable(name: str, factory: Any) -> Callable[..., Any]:

@@ -1,0 +1,99 @@
+"""The gate lets sound answers through and names each fault of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from farfield.errors import OracleError
+from farfield.oracles import gate
+from farfield.oracles.emt import EMTOracle
+from farfield.oracles.observation import Observations
+
+KINDS = ("E", "F", "V")
+
+
+@pytest.fixture
+def atoms() -> Atoms:
+    cell = bulk("Cu", cubic=True)
+    cell.rattle(0.2, seed=1)
+    return cell
+
+
+def answer(atoms: Atoms, **changes: Any) -> Observations:
+    observations = EMTOracle().evaluate(atoms, KINDS)
+    observations.values.update(changes)
+    return observations
+
+
+def test_a_sound_answer_passes(atoms: Atoms) -> None:
+    sound = answer(atoms)
+    assert gate.check(atoms, KINDS, sound) == []
+    assert gate.demand(atoms, KINDS, sound) is sound
+
+
+def net(atoms: Atoms) -> np.ndarray:
+    return EMTOracle().evaluate(atoms, ("F",)).values["F"] + np.array([0.0, 0.1, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("E", np.nan, "E is not finite"),
+        ("E", -np.inf, "E is not finite"),
+        ("E", np.array([1.0]), "shape"),
+        ("E", 1 + 1j, "not real"),
+        ("E", "1.0", "not real"),
+        ("E", -5e8, "beyond"),
+        ("F", np.full((4, 3), np.nan), "F is not finite"),
+        ("F", np.zeros((3, 4)), "shape"),
+        ("F", np.zeros(12), "shape"),
+        ("F", np.zeros((5, 3)), "shape"),
+        ("F", np.array([[2e3, 0, 0], [-2e3, 0, 0], [0, 0, 0], [0, 0, 0]]), "beyond"),
+        ("F", net, "sum to zero"),
+        ("V", np.zeros((3, 3)), "shape"),
+        ("V", np.array([0, 0, np.inf, 0, 0, 0]), "V is not finite"),
+        ("V", np.array([0, 0, 1e5, 0, 0, 0]), "beyond"),
+    ],
+)
+def test_a_fault_is_named_and_is_a_bad_answer(atoms: Atoms, name: str, value: Any, fault: str) -> None:
+    wrong = answer(atoms, **{name: value(atoms) if callable(value) else value})
+    (sentence,) = gate.check(atoms, KINDS, wrong)
+    assert fault in sentence
+    with pytest.raises(OracleError, match=fault) as raised:
+        gate.demand(atoms, KINDS, wrong)
+    assert raised.value.failure == "bad answer"
+
+
+def test_bounds_are_plain_numbers(atoms: Atoms) -> None:
+    strict = gate.Bounds(energy=1e-9, virial=1e-9, force=1e-9, net_force=0.05)
+    assert len(gate.check(atoms, KINDS, answer(atoms), strict)) == 3
+
+
+def test_what_was_not_asked_is_a_fault(atoms: Atoms) -> None:
+    assert gate.check(atoms, ("E", "F"), answer(atoms)) == ["V was not asked for"]
+
+
+def test_a_kind_that_vanishes_is_a_fault_and_one_said_to_be_missing_is_none(atoms: Atoms) -> None:
+    partial = answer(atoms)
+    del partial.values["V"]
+    (fault,) = gate.check(atoms, KINDS, partial)
+    assert fault.startswith("V was asked")
+    partial.missing["V"] = "not supported"
+    assert gate.check(atoms, KINDS, partial) == []
+
+
+def test_not_converged_and_not_supported_have_their_own_class(atoms: Atoms) -> None:
+    unfinished = answer(atoms)
+    unfinished.converged = False
+    with pytest.raises(OracleError) as raised:
+        gate.demand(atoms, KINDS, unfinished)
+    assert raised.value.failure == "not converged"
+    assert gate.check(atoms, KINDS, unfinished) == ["the calculation did not converge"]
+    with pytest.raises(OracleError, match="no stress here") as raised:
+        gate.demand(atoms, ("V",), Observations({}, missing={"V": "no stress here"}))
+    assert raised.value.failure == "not supported"
