@@ -18,7 +18,7 @@ import numpy as np
 from farfield.oracles.observation import Observations
 from farfield.oracles.packing import pack, unpack
 
-__all__ = ["AnswerFile", "delete", "leftovers", "write"]
+__all__ = ["AnswerFile", "delete", "leftovers", "set_aside", "write"]
 
 SUFFIX = ".answer"
 
@@ -102,7 +102,12 @@ def leftovers(folder: Path) -> Iterator[AnswerFile]:
         except FileNotFoundError:
             continue  # its owner has just delivered it
         except (ValueError, KeyError, TypeError):
-            path.rename(path.with_suffix(".damaged"))
+            set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    """Keep a file that cannot be taken in, under another name."""
+    path.rename(path.with_suffix(".refused"))
 
 
 def delete(path: Path) -> None:

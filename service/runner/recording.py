@@ -1,0 +1,100 @@
+"""Between the record and the loop: decisions and answers read back, what the loop concludes written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from farfield.db.decisions import StoredDecision
+from farfield.db.record import Record
+from farfield.oracles.oracle import Oracle
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Proposal, Stop
+
+if TYPE_CHECKING:
+    from farfield.service.campaign.loop import Loop
+    from farfield.service.estimates import Estimate
+    from farfield.service.surrogate import Surrogate
+
+__all__ = ["LoopLike", "Start", "oracle_info", "read_answers", "read_decisions", "restore", "start_loop", "write_down"]
+
+
+class LoopLike(Protocol):
+    """What the runner asks of a loop; see `campaign.loop.Loop`."""
+
+    @property
+    def surrogate(self) -> Surrogate | None:
+        """The fitted surrogate, for the record."""
+
+    def ask(self) -> Decision | Stop:
+        """The next decision, or the end."""
+
+    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        """Take the answers to `decision`."""
+
+    def estimate(self) -> Estimate | None:
+        """The estimate of the last told decision, if it gave one."""
+
+    def derived(self) -> list[DerivedForceConstants]:
+        """The FC observations that the last told decision completed."""
+
+
+Start = Callable[[Sequence[Decision], Sequence[Sequence[Answer]]], LoopLike]
+"""Makes a loop that stands after the stored decisions; the last of them has no answers yet."""
+
+
+def oracle_info(oracle: Oracle) -> OracleInfo:
+    """What the loop must know of an oracle: name, mesh rule, noise and kinds."""
+    return OracleInfo(oracle.name, oracle.mesh, oracle.analytic, frozenset(oracle.supports))
+
+
+def start_loop(config: CampaignConfig, oracle: Oracle) -> Start:
+    """How the pure loop of `config` starts or resumes."""
+
+    def start(decisions: Sequence[Decision], answers: Sequence[Sequence[Answer]]) -> Loop:
+        from farfield.service.campaign.loop import Loop
+
+        return Loop.restore(config, oracle_info(oracle), decisions, answers)
+
+    return start
+
+
+def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int) -> Loop:
+    """The loop as the record leaves it, every settled decision told; no cluster needed."""
+    from farfield.service.campaign.loop import Loop
+
+    decisions = read_decisions(record, campaign)
+    settled = decisions if not decisions or not record.missing(campaign, decisions[-1].number) else decisions[:-1]
+    return Loop.restore(config, oracle_info(oracle), decisions, [read_answers(record, campaign, d) for d in settled])
+
+
+def read_decisions(record: Record, campaign: int) -> list[Decision]:
+    """The stored decisions of a campaign in order."""
+    return [_decision(d) for d in record.decisions(campaign)]
+
+
+def _decision(d: StoredDecision) -> Decision:
+    proposals = tuple(Proposal(p.ordinal, p.atoms, p.kinds, p.role, p.term, p.rung, p.meta) for p in d.proposals)
+    return Decision(d.number, d.reason, proposals, d.inputs, d.seed, d.cost_model, d.weights, d.summary, d.state)
+
+
+def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
+    """The accepted labels for each proposal of `decision`, by ordinal."""
+    return [
+        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure)
+        for a in record.answers(campaign, decision.number)
+    ]
+
+
+def write_down(
+    record: Record, campaign: int, fingerprint: str, loop: LoopLike, decision: Decision, answers: Sequence[Answer]
+) -> None:
+    """Store what the loop made of the answers: derived FC, estimate, surrogate. Twice is as good as once."""
+    keys = {a.ordinal: a.calculation for a in answers}
+    for c in loop.derived():
+        parts = [(keys[ordinal], step, rotation) for ordinal, step, rotation in c.parts]
+        record.store_force_constants(c.atoms, fingerprint, c.site, c.direction, c.step, c.column, parts)
+    if (estimate := loop.estimate()) is not None:
+        record.store_estimate(campaign, decision.number, estimate.to_json())
+    if (surrogate := loop.surrogate) is not None:
+        record.store_model(campaign, decision.number, surrogate.to_bytes())

@@ -1,0 +1,301 @@
+"""The runner: takes decisions from a loop, buys them on a cluster, tells the answers, until the loop stops.
+
+It keeps no truth of its own. A decision is a row before anything is submitted; what a calculation came to is read from
+the database; a runner that is killed is followed by another that reads the last decision and goes on (decisions A1, A5,
+A6). It knows the loop by protocol, so a list of decisions may stand in for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ase import Atoms
+from threadpoolctl import threadpool_limits
+
+from farfield.db.claims import Claims
+from farfield.db.identity import structure_bytes
+from farfield.db.progress import Missing
+from farfield.db.record import Record
+from farfield.errors import CampaignError, RecordError
+from farfield.oracles.fingerprint import fingerprint_hash
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.decision import Decision, Stop
+from farfield.service.runner import answers
+from farfield.service.runner.budgets import Budget, spent_class
+from farfield.service.runner.host import this_host
+from farfield.service.runner.listener import Listener, Progress, Silent
+from farfield.service.runner.recording import Start, read_answers, read_decisions, write_down
+from farfield.service.runner.session import Session
+from farfield.service.runner.submission import Return, Submission
+from farfield.service.runner.task import Order
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from farfield.db.engine import Database
+    from farfield.oracles.oracle import Oracle
+
+__all__ = ["Result", "Runner", "order_for", "scratch_of"]
+
+POLL_SECONDS = 0.5
+"""Longest wait for a task before stop flag, leases and budgets are looked at again."""
+SWEEP_SECONDS = 5.0
+"""How often expired and dead leases are looked for while calculations are open."""
+DYING = 20
+"""Tasks lost in a row, without one that came back, after which the cluster is held to be unfit."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `exit_code` 0: tolerance met, or drained; 1: it cannot go on; 3: ended without the tolerance."""
+
+    reason: str
+    converged: bool
+    exit_code: int
+    drained: bool = False
+
+
+class Runner:
+    """Runs one campaign on `client`. Use `run()` once; `drain()` may be called from a signal handler."""
+
+    def __init__(
+        self,
+        config: CampaignConfig,
+        database: Database,
+        client: Client,
+        oracle: Oracle,
+        start: Start,
+        *,
+        listener: Listener | None = None,
+        accept_version: bool = False,
+    ) -> None:
+        self.config, self.oracle, self.start = config, oracle, start
+        self.listener: Listener = listener or Silent()
+        self.accept_version = accept_version
+        self.record, self.claims = Record(database), Claims(database)
+        self.sending = Submission(client, self.claims)
+        self.fingerprint = fingerprint_hash(oracle)
+        self.budget = Budget(config.budget)
+        self.campaign = 0
+        self._drain: str | None = None
+        self._swept = 0.0
+        self._lost = 0
+
+    def drain(self, reason: str) -> None:
+        """Finish the calls in flight, buy nothing new, then return."""
+        self._drain = reason
+
+    def run(self) -> Result:
+        """Create or resume the campaign and run it to its end.
+
+        Raises CampaignError (another process runs it, it was started with other settings or another oracle, the
+        cluster is unfit) and what the loop raises; all that was bought is in the record.
+        """
+        with threadpool_limits(1), Session(self.claims) as session:
+            self._open(session.id)
+            try:
+                return self._rounds()
+            except BaseException as fault:
+                self.record.set_campaign_state(self.campaign, "interrupted", " ".join(str(fault).split()))
+                raise
+            finally:
+                self.record.release_campaign(self.campaign, session.id)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def _open(self, session: int) -> None:
+        """Create the campaign, or check that it may be resumed; take its lease and what earlier processes left."""
+        name = self.config.campaign.name
+        stored = self.record.campaign(name)
+        self.claims.release_dead(*this_host())
+        if stored is None:
+            made = json.loads(self.config.to_json())
+            self.campaign = self.record.create_campaign(name, made, self.oracle.fingerprint())
+            self._lease(session)
+            self._note("created", f"campaign {name} with the oracle {self.oracle.name}")
+            return
+        if changed := self.config.changed_from(CampaignConfig.from_mapping(stored.config)):
+            raise CampaignError(
+                f"campaign {name} was started with other values of {', '.join(changed)}; "
+                "set them back, or give the campaign another name"
+            )
+        other = stored.fingerprint_hash != self.fingerprint
+        if other and not self.accept_version:
+            raise CampaignError(
+                f"campaign {name} was started with another version of the oracle {self.oracle.name}; "
+                "install that version, or say --accept-version to go on with this one"
+            )
+        self.campaign = stored.id
+        self._lease(session)
+        if other:
+            self.record.set_oracle(self.campaign, self.oracle.fingerprint())
+            self._note("oracle version", f"went on with another version of {self.oracle.name} (--accept-version)")
+        self.record.set_config(self.campaign, json.loads(self.config.to_json()))
+        self._note("resumed", f"campaign {name}")
+        self._ingest()
+        for lease in self.claims.leases(self.campaign):
+            if lease.holder is not None:
+                self._note("waiting", f"attempt {lease.attempt} is still held by {lease.holder}")
+
+    def _lease(self, session: int) -> None:
+        holder = self.record.lease_campaign(self.campaign, session)
+        if holder is not None:
+            raise CampaignError(
+                f"campaign {self.config.campaign.name} is already run by {holder}; wait for it, or stop it with "
+                "`farfield stop`"
+            )
+
+    def _ingest(self) -> None:
+        """Take in answers that were on disk before their worker could commit them."""
+        held = {lease.attempt for lease in self.claims.leases(self.campaign) if lease.holder is not None}
+        for answer in answers.leftovers(scratch_of(self.config) / "answers"):
+            if answer.attempt in held or answer.path is None:
+                continue
+            try:
+                accepted = self.claims.finish_answer(answer)
+            except RecordError as fault:
+                self._note("answer refused", f"{answer.path.name}: {fault}")
+                answers.set_aside(answer.path)
+                continue
+            answers.delete(answer.path)
+            self._note("answer found", f"attempt {answer.attempt}: {', '.join(accepted) or 'nothing new'}")
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def _rounds(self) -> Result:
+        stored = read_decisions(self.record, self.campaign)
+        loop = self.start(stored, [read_answers(self.record, self.campaign, d) for d in stored[:-1]])
+        pending = stored[-1] if stored else None
+        while True:
+            if pending is None:
+                if (halt := self._halting()) is not None:
+                    return self._end(halt)
+                asked = loop.ask()
+                if isinstance(asked, Stop):
+                    return self._end(Result(asked.reason, asked.converged, asked.exit_code))
+                self.record.store_decision(self.campaign, asked)
+                pending = asked
+            self.listener.decided(pending)
+            if (halt := self._settle(pending)) is not None:
+                return self._end(halt)
+            told = read_answers(self.record, self.campaign, pending)
+            loop.tell(pending, told)
+            write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
+            self.listener.concluded(pending, loop.estimate())
+            pending = None
+
+    def _settle(self, decision: Decision) -> Result | None:
+        """Buy what `decision` still misses until every calculation is terminal; None then, or why the run halts."""
+        cells = {p.ordinal: p.atoms for p in decision.proposals}
+        while True:
+            missing = self.record.missing(self.campaign, decision.number)
+            wanted = [m for m in missing if spent_class(m.failures) is None]
+            cost = self.record.cost(self.campaign)
+            self.listener.progressed(
+                Progress(len(cells) - len(wanted), len(cells), self.sending.in_flight, cost.calls, cost.core_seconds)
+            )
+            if not wanted and not self.sending.in_flight:
+                return None
+            if (halt := self._halting(cost.calls, cost.core_seconds)) is not None:
+                self.sending.withdraw_waiting()
+                if not self.sending.in_flight:
+                    return halt
+            else:
+                self._send(cells, wanted, cost.calls)
+            for back in self.sending.returns(POLL_SECONDS):
+                self._returned(back)
+            self._sweep()
+
+    def _send(self, cells: dict[int, Atoms], wanted: Sequence[Missing], calls: int) -> None:
+        """New attempts for calculations that have none under way, as far as slots and budget allow."""
+        room = min(self.sending.room(), self.budget.room(calls, self.sending.in_flight))
+        for m in wanted:
+            if room <= 0:
+                return
+            if m.open or m.calculation in self.sending.calculations:
+                continue  # under way: ours, or one that outlived an earlier controller
+
+            def order(attempt: int, m: Missing = m) -> Order:
+                return order_for(self.config, self.fingerprint, attempt, m.calculation, cells[m.ordinal], m.kinds)
+
+            self.sending.send(order, m.calculation, self.campaign, m.kinds)
+            room -= 1
+
+    def _returned(self, back: Return) -> None:
+        """A task came back. Nothing is believed but the record; a lost worker's lease is looked at at once."""
+        if back.outcome in ("finished", "failed"):
+            self._lost = 0
+            return
+        self.claims.withdraw(back.attempt)  # where no worker had claimed it
+        self._swept = 0.0
+        if back.outcome == "lost":
+            self._lost += 1
+            self._note("worker lost", f"attempt {back.attempt}: {back.message}")
+            if self._lost >= DYING:
+                raise CampaignError(
+                    f"{DYING} tasks in a row were lost with their workers; look at their memory and logs"
+                )
+
+    def _sweep(self) -> None:
+        """Free what dead or silent processes hold."""
+        if time.monotonic() - self._swept >= SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self.claims.release_dead(*this_host())
+            self.claims.expire()
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def _halting(self, calls: int | None = None, core_seconds: float = 0.0) -> Result | None:
+        """Whether to stop buying: asked to drain, here or through the database, or a budget is spent."""
+        if self._drain is None and self.record.stop_requested(self.campaign):
+            self._drain = "farfield stop"
+        if self._drain is not None:
+            text = f"drained ({self._drain}): calls in flight finished, nothing new was bought"
+            return Result(text, False, 0, drained=True)
+        if calls is None:
+            cost = self.record.cost(self.campaign)
+            calls, core_seconds = cost.calls, cost.core_seconds
+        if (spent := self.budget.spent(calls, core_seconds)) is not None:
+            return Result(f"{spent}; the best estimate so far stands", False, 3)
+        return None
+
+    def _end(self, result: Result) -> Result:
+        state = "drained" if result.drained else "converged" if result.converged else "ended"
+        self.record.set_campaign_state(self.campaign, state, result.reason)
+        self._note(state, result.reason)
+        return result
+
+    def _note(self, kind: str, message: str) -> None:
+        self.record.event(self.campaign, kind, message)
+        self.listener.noted(kind, message)
+
+
+def scratch_of(config: CampaignConfig) -> Path:
+    """Where workers keep answer files and the oracle's own files."""
+    return config.folder / "scratch"
+
+
+def order_for(
+    config: CampaignConfig, fingerprint: str, attempt: int, calculation: str, atoms: Atoms, kinds: tuple[str, ...]
+) -> Order:
+    """What a worker must know of one attempt of `config`'s campaign."""
+    oracle = config.oracle
+    return Order(
+        url=config.database_url,
+        attempt=attempt,
+        calculation=calculation,
+        structure=structure_bytes(atoms),
+        kinds=kinds,
+        oracle=oracle.name,
+        parameters=dict(oracle.parameters),
+        fingerprint=fingerprint,
+        wall_time=oracle.wall_time,
+        memory=oracle.memory,
+        patience=60 * config.database.patience,
+        scratch=str(scratch_of(config)),
+    )

@@ -1,0 +1,80 @@
+"""The task a Dask worker runs: claim the attempt, ask the oracle in its sandbox, check, write down, tell.
+
+The answer is durable before anyone hears of it (decisions A7): a file beside the oracle's scratch, then one
+transaction, then the file goes. What returns through Dask is one word; the controller reads the database.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from farfield.db.identity import structure_atoms
+from farfield.errors import OracleError
+from farfield.oracles import gate
+from farfield.service.runner import answers
+from farfield.service.runner.worker import Worker, this_worker
+
+__all__ = ["Order", "Outcome", "perform"]
+
+Outcome = Literal["finished", "failed", "not claimed"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything a worker must know of one attempt; plain values only, since it crosses to other hosts.
+
+    `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle. `fingerprint`: the hash that
+    the campaign was made with. `memory` MB, `wall_time` s, `patience` s. `scratch`: folder for answer files.
+    """
+
+    url: str
+    attempt: int
+    calculation: str
+    structure: bytes
+    kinds: tuple[str, ...]
+    oracle: str
+    parameters: dict[str, Any]
+    fingerprint: str
+    wall_time: float
+    memory: float
+    patience: float
+    scratch: str
+
+
+def perform(order: Order) -> Outcome:
+    """Run one attempt in this worker process. Never raises for what the oracle does; that is a row."""
+    worker = this_worker(order.url, order.scratch, order.patience)
+    if not worker.claim(order.attempt):
+        return "not claimed"  # withdrawn, or another worker has it: the oracle is not called
+    began = time.perf_counter()
+    try:
+        answer = _ask(worker, order)
+    except OracleError as fault:
+        worker.fail(order.attempt, fault.failure, str(fault), time.perf_counter() - began)
+        return "failed"
+    worker.deliver(answer)
+    return "finished"
+
+
+def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
+    """The gated answer of the oracle. Raises OracleError with its failure class."""
+    if (own := worker.fingerprint(order.oracle, order.parameters)) != order.fingerprint:
+        raise OracleError(
+            f"this worker's {order.oracle} is another version ({own[:12]}, the campaign's is {order.fingerprint[:12]}); "
+            "install the same version of oracle and farfield on every host",
+            failure="worker lost",
+        )
+    atoms = structure_atoms(order.structure)
+    with worker.busy(order.attempt, order) as sandbox:
+        began = time.perf_counter()
+        observations = sandbox.evaluate(atoms, order.kinds)
+        seconds = time.perf_counter() - began
+    if not observations.values:
+        why = "; ".join(f"{k}: {r}" for k, r in observations.missing.items()) or "it answered nothing"
+        raise OracleError(why, failure="not supported")
+    faults = gate.check(atoms, order.kinds, observations)
+    if faults:
+        raise OracleError("; ".join(faults), failure="bad answer")
+    return answers.AnswerFile(order.attempt, worker.session.id, order.kinds, seconds, observations)

@@ -1,0 +1,259 @@
+"""The runner with decisions from a list: real oracle, real sandbox, real SQLite, a real cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from distributed import Client
+
+from farfield.db.claims import Claims
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
+from farfield.errors import CampaignError
+from farfield.oracles import registry
+from farfield.service.campaign.config import CampaignConfig, ClusterSection
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal, Stop
+from farfield.service.runner.clusters import connect
+from farfield.service.runner.recording import read_decisions
+from farfield.service.runner.runner import Runner
+from farfield.service.runner.session import Session
+
+
+class ListLoop:
+    """Hands out decisions from a list and keeps what it is told."""
+
+    surrogate = None
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self.decisions = list(decisions)
+        self.told: list[list[Answer]] = []
+        self.resumed = 0
+
+    def start(self, decisions: Sequence[Decision], answers: Sequence[Sequence[Answer]]) -> ListLoop:
+        self.told = [list(a) for a in answers]
+        self.resumed = len(decisions)
+        return self
+
+    def ask(self) -> Decision | Stop:
+        if len(self.told) < len(self.decisions):
+            return self.decisions[len(self.told)]
+        return Stop("the list is empty", True, 0)
+
+    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        assert decision.number == len(self.told)
+        self.told.append(list(answers))
+
+    def estimate(self) -> None:
+        return None
+
+    def derived(self) -> list[DerivedForceConstants]:
+        return []
+
+
+def decision(number: int, cells: Sequence[Atoms], kinds: tuple[str, ...] = ("E", "F", "V")) -> Decision:
+    proposals = tuple(Proposal(k, a, kinds, "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
+    return Decision(number, f"decision {number}", proposals, (), 0, {"model": "power"}, {}, {}, b"state")
+
+
+def cells(seed: int, count: int) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        atoms = bulk("Cu", cubic=True)
+        atoms.positions += np.round(0.05 * rng.normal(size=(4, 3)), 8)
+        out.append(atoms)
+    return out
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with connect(ClusterSection(workers=2), one_host=True) as client:
+        yield client
+
+
+class Bench:
+    """A campaign file's worth of settings on a fresh database."""
+
+    def __init__(self, folder: Path, client: Client) -> None:
+        self.folder, self.client = folder, client
+
+    def config(self, **sections: Any) -> CampaignConfig:
+        return CampaignConfig.from_mapping({"run": {"folder": str(self.folder)}, **sections}, base=self.folder)
+
+    def database(self) -> Database:
+        return open_database(f"sqlite:///{self.folder / 'campaign.db'}", create=True)
+
+    def runner(self, loop: ListLoop, **sections: Any) -> Runner:
+        config = self.config(**sections)
+        oracle = registry.load(config.oracle.name, config.oracle.parameters)
+        return Runner(config, self.database(), self.client, oracle, loop.start)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, client: Client) -> Bench:
+    return Bench(tmp_path, client)
+
+
+def attempts(bench: Bench, name: str = "campaign") -> dict[str, int]:
+    with bench.database() as database:
+        record = Record(database)
+        stored = record.campaign(name)
+        assert stored is not None
+        return {state: share.calls for state, share in record.cost(stored.id).by_state.items()}
+
+
+def test_answers_are_the_oracles_and_every_call_is_recorded(bench: Bench) -> None:
+    given = [cells(0, 3), cells(1, 2)]
+    loop = ListLoop([decision(k, g) for k, g in enumerate(given)])
+    result = bench.runner(loop).run()
+    assert (result.exit_code, result.converged) == (0, True)
+    oracle = registry.load("emt")
+    for group, told in zip(given, loop.told, strict=True):
+        for atoms, answer in zip(group, told, strict=True):
+            direct = oracle.evaluate(atoms, ("E", "F", "V")).values
+            assert answer.energy == direct["E"]
+            np.testing.assert_array_equal(answer.forces, direct["F"])
+            np.testing.assert_array_equal(answer.virial, direct["V"])
+    assert attempts(bench) == {"finished": 5}
+    assert not list((bench.folder / "scratch" / "answers").iterdir())
+
+
+def test_nothing_answered_is_bought_again(bench: Bench) -> None:
+    group = cells(2, 3)
+    bench.runner(ListLoop([decision(0, group)])).run()
+    again = ListLoop([decision(0, group), decision(1, group)])
+    bench.runner(again).run()
+    assert again.resumed == 1
+    assert len(again.told) == 2
+    assert attempts(bench) == {"finished": 3}
+    other = ListLoop([decision(0, group)])
+    bench.runner(other, campaign={"name": "other"}).run()
+    assert attempts(bench, "other") == {}
+    assert [a.energy for a in other.told[0]] == [a.energy for a in again.told[0]]
+
+
+def test_a_decision_is_stored_before_anything_is_bought(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = ListLoop([decision(0, cells(3, 2))])
+    runner = bench.runner(loop)
+
+    def check(*_: object) -> None:
+        assert len(read_decisions(runner.record, runner.campaign)) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.sending, "send", check)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    assert attempts(bench) == {}
+    resumed = ListLoop([decision(0, cells(99, 9))])  # another list: the stored decision is read, not asked again
+    bench.runner(resumed).run()
+    assert len(resumed.told[0]) == 2
+
+
+def test_a_spent_call_budget_ends_with_code_3_and_a_larger_one_resumes(bench: Bench) -> None:
+    group = cells(4, 4)
+    result = bench.runner(ListLoop([decision(0, group)]), budget={"calls": 3}).run()
+    assert result.exit_code == 3
+    assert "3 oracle calls" in result.reason
+    assert attempts(bench) == {"finished": 3}
+    result = bench.runner(ListLoop([decision(0, group)]), budget={"calls": 4}).run()
+    assert result.exit_code == 3
+    assert attempts(bench) == {"finished": 4}
+    assert bench.runner(ListLoop([decision(0, group)]), budget={"calls": 5}).run().exit_code == 0
+
+
+@pytest.mark.parametrize("how", ["signal", "database"])
+def test_draining_buys_nothing_new_and_resumes(bench: Bench, how: str) -> None:
+    loop = ListLoop([decision(k, cells(10 + k, 2)) for k in range(3)])
+    runner = bench.runner(loop)
+
+    class Stopper:
+        def decided(self, decision: Decision) -> None:
+            pass
+
+        def progressed(self, progress: object) -> None:
+            pass
+
+        def concluded(self, decision: Decision, estimate: object) -> None:
+            if how == "signal":
+                runner.drain("Ctrl-C")
+            else:
+                assert runner.record.request_stop("campaign")
+
+        def noted(self, kind: str, message: str) -> None:
+            pass
+
+    runner.listener = Stopper()  # type: ignore[assignment]
+    result = runner.run()
+    assert (result.exit_code, result.drained) == (0, True)
+    assert attempts(bench) == {"finished": 2}
+    whole = ListLoop(loop.decisions)
+    assert bench.runner(whole).run().converged
+    assert attempts(bench) == {"finished": 6}
+
+
+def test_a_second_controller_is_refused(bench: Bench) -> None:
+    loop = ListLoop([decision(0, cells(5, 1))])
+    bench.runner(loop).run()
+    with bench.database() as database, Session(Claims(database)) as session:
+        record = Record(database)
+        stored = record.campaign("campaign")
+        assert stored is not None
+        assert record.lease_campaign(stored.id, session.id) is None
+        with pytest.raises(CampaignError, match="already run by process"):
+            bench.runner(ListLoop([])).run()
+    assert bench.runner(ListLoop([decision(0, cells(5, 1))])).run().converged
+
+
+def test_other_settings_are_refused_on_resume(bench: Bench) -> None:
+    bench.runner(ListLoop([])).run()
+    with pytest.raises(CampaignError, match=r"target\.size"):
+        bench.runner(ListLoop([]), target={"size": 9}).run()
+
+
+def test_failures_spend_their_class_and_are_told(bench: Bench) -> None:
+    unknown = bulk("Si", cubic=True)  # EMT has no silicon: an input error, never tried twice
+    loop = ListLoop([decision(0, [*cells(6, 1), unknown])])
+    assert bench.runner(loop).run().converged
+    good, bad = loop.told[0]
+    assert good.failure is None
+    assert (bad.failure, bad.energy) == ("input error", None)
+    assert attempts(bench) == {"finished": 1, "failed: input error": 1}
+
+
+def test_another_version_of_the_oracle_is_refused_by_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.runner(ListLoop([])).run()
+    runner = bench.runner(ListLoop([]))
+    monkeypatch.setattr(runner, "fingerprint", "0" * 64)
+    with pytest.raises(CampaignError, match="--accept-version"):
+        runner.run()
+
+
+def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
+    from farfield.service.runner import answers
+    from farfield.service.runner.host import this_host
+
+    group = cells(7, 1)
+    loop = ListLoop([decision(0, group)])
+    runner = bench.runner(loop)
+    oracle = registry.load("emt")
+    record, claims = runner.record, runner.claims
+    campaign = record.create_campaign("campaign", json.loads(runner.config.to_json()), oracle.fingerprint())
+    key = record.store_decision(campaign, loop.decisions[0])[0]
+    attempt = claims.new_attempt(key, campaign, ("E", "F", "V"))
+    session = claims.open_session(*this_host(), 2**22 + 7, 1.0)  # a process that is gone
+    assert claims.claim(attempt, session)
+    observed = oracle.evaluate(group[0], ("E", "F", "V"))
+    folder = bench.folder / "scratch" / "answers"
+    answers.write(folder, answers.AnswerFile(attempt, session, ("E", "F", "V"), 1.5, observed))
+    (folder / "9.answer").write_bytes(b"half a fi")
+    assert runner.run().converged
+    assert loop.told[0][0].energy == observed.values["E"]
+    assert record.cost(campaign).calls == 1
+    assert [p.name for p in folder.iterdir()] == ["9.refused"]
