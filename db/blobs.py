@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection, insert, select
 
@@ -10,10 +11,18 @@ from farfield.db import schema
 from farfield.errors import RecordError
 from farfield.oracles.packing import LIMIT
 
-__all__ = ["BLOCK", "load_blob", "store_blob", "store_blobs"]
+__all__ = ["BLOCK", "blocks", "load_blob", "load_blobs", "store_blob", "store_blobs"]
+
+T = TypeVar("T")
 
 BLOCK = 400
 """Rows per statement: a bound IN list never grows with the campaign (store.md A5)."""
+
+
+def blocks(items: Sequence[T], size: int = BLOCK) -> Iterator[Sequence[T]]:
+    """`items` in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def store_blob(connection: Connection, data: bytes) -> int:
@@ -35,3 +44,12 @@ def store_blobs(connection: Connection, blobs: Sequence[bytes]) -> list[int]:
 def load_blob(connection: Connection, blob_id: int) -> bytes:
     """The bytes of a blob."""
     return bytes(connection.scalars(select(schema.blob.c.data).where(schema.blob.c.id == blob_id)).one())
+
+
+def load_blobs(connection: Connection, ids: Collection[int]) -> dict[int, bytes]:
+    """The bytes of blobs by id."""
+    b = schema.blob.c
+    found: dict[int, bytes] = {}
+    for block in blocks(sorted(set(ids))):
+        found.update((i, bytes(data)) for i, data in connection.execute(select(b.id, b.data).where(b.id.in_(block))))
+    return found

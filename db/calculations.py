@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ase import Atoms
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farfield.db import schema
-from farfield.db.blobs import BLOCK, store_blobs
+from farfield.db.blobs import blocks, store_blobs
 from farfield.db.identity import calculation_key, structure_bytes, structure_key
 from farfield.errors import RecordError
 
-__all__ = ["blocks", "calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
-
-T = TypeVar("T")
-
-
-def blocks(items: Sequence[T], size: int = BLOCK) -> Iterator[Sequence[T]]:
-    """`items` in runs of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+__all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
 
 
 def insert_new(connection: Connection, table: Table) -> Any:

@@ -13,8 +13,8 @@ from ase import Atoms
 from sqlalchemy import Connection, Row, insert, select
 
 from farfield.db import schema
-from farfield.db.blobs import load_blob, store_blob
-from farfield.db.calculations import blocks, oracle_id, store_calculations
+from farfield.db.blobs import load_blob, load_blobs, store_blob
+from farfield.db.calculations import oracle_id, store_calculations
 from farfield.db.clock import now
 from farfield.db.identity import ordered_kinds, structure_atoms
 from farfield.errors import RecordError
@@ -201,7 +201,7 @@ def _read(connection: Connection, row: Row[Any]) -> StoredDecision:
 
 
 def _proposals(connection: Connection, decision: int) -> tuple[StoredProposal, ...]:
-    p, c, s, b = schema.proposal.c, schema.calculation.c, schema.structure.c, schema.blob.c
+    p, c, s = schema.proposal.c, schema.calculation.c, schema.structure.c
     rows = connection.execute(
         select(schema.proposal, c.key, s.blob_id)
         .join(schema.calculation, c.id == p.calculation_id)
@@ -209,9 +209,7 @@ def _proposals(connection: Connection, decision: int) -> tuple[StoredProposal, .
         .where(p.decision_id == decision)
         .order_by(p.ordinal)
     ).all()
-    data: dict[int, bytes] = {}
-    for block in blocks(sorted({r.blob_id for r in rows})):
-        data.update((i, bytes(v)) for i, v in connection.execute(select(b.id, b.data).where(b.id.in_(block))))
+    data = load_blobs(connection, {r.blob_id for r in rows})
     return tuple(
         StoredProposal(
             r.ordinal,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from farfield.db import schema
-from farfield.db.blobs import BLOCK, load_blob
-from farfield.db.calculations import blocks, insert_new
+from farfield.db.blobs import blocks, load_blob, load_blobs
+from farfield.db.calculations import insert_new
 from farfield.db.clock import now
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
@@ -121,16 +121,13 @@ def difference(connection: Connection, calculation: int, values: Mapping[str, Ar
 
 def labels(connection: Connection, calculations: Iterable[int]) -> dict[int, Labels]:
     """Accepted labels by calculation (row ids); calculations without any are left out."""
-    o, b = schema.observation.c, schema.blob.c
+    o = schema.observation.c
     rows: list[Any] = []
-    for block in blocks(sorted(set(calculations)), BLOCK):
+    for block in blocks(sorted(set(calculations))):
         rows += connection.execute(
             select(o.calculation_id, o.kind, o.blob_id).where(o.calculation_id.in_(block), o.detail == "")
         ).all()
-    content: dict[int, tuple[dict[str, Array], float | None]] = {}
-    for block in blocks(sorted({r.blob_id for r in rows}), 64):
-        for i, data in connection.execute(select(b.id, b.data).where(b.id.in_(block))):
-            content[i] = result_values(bytes(data))
+    content = {i: result_values(data) for i, data in load_blobs(connection, {r.blob_id for r in rows}).items()}
     parts: dict[int, dict[str, Any]] = {}
     for r in rows:
         arrays, zero = content[r.blob_id]

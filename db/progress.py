@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from farfield.db import schema
-from farfield.db.calculations import blocks
+from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
 
