@@ -1,4 +1,10 @@
-"""The report: pictures and one self-contained HTML page, read from the database."""
+"""The report: pictures and one self-contained HTML page, read from the database.
+
+`write_report(database, name, path)` writes the page. For a picture alone::
+
+    draw, title = FIGURES["error"]
+    draw(load(database, name)).savefig("error.png", dpi=200)
+"""
 
 from farfield.service.report.data import CampaignData
 from farfield.service.report.loading import load

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from farfield.errors import RecordError
 from farfield.oracles.packing import unpack
 from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
 from farfield.service.estimates import Estimate
@@ -69,11 +70,14 @@ class Snapshot:
 
     @classmethod
     def from_bytes(cls, state: bytes) -> Snapshot:
-        """From a decision's state (`campaign.state.State.to_bytes`). Raises ValueError for foreign bytes."""
-        header, arrays = unpack(state)
+        """From a decision's state (`campaign.state.State.to_bytes`). Raises RecordError for what cannot be read."""
         surrogate = None
-        if header.get("basis") is not None and "coefficients" in arrays:
-            surrogate = Surrogate(Basis.from_json(header["basis"]), arrays["coefficients"])
+        try:
+            header, arrays = unpack(state)
+            if header.get("basis") is not None and "coefficients" in arrays:
+                surrogate = Surrogate(Basis.from_json(header["basis"]), arrays["coefficients"])
+        except ValueError as fault:  # BasisError, of another version, is one
+            raise RecordError(f"a decision's state cannot be read ({fault}); use the version that wrote it") from fault
         return cls(
             header.get("lattice_constant"),
             bool(header.get("fit_fc")),
@@ -134,9 +138,9 @@ class Event:
 
 @dataclass(frozen=True)
 class CampaignData:
-    """One campaign. `config` and `fingerprint` are the stored JSON; `state` is the campaign's, `ending` says why it
-    ended (None while it may go on) and `converged` whether the tolerance was met; `other_cost` are core-seconds and
-    calls charged to no decision (verification of the end result)."""
+    """One campaign. `config` and `fingerprint` are the stored JSON; `state` is the campaign's (created, running,
+    interrupted, drained, converged, ended) and `ending` why it stands there, where that is known; `other_cost` are
+    core-seconds and calls charged to no decision (verification of the end result)."""
 
     name: str
     config: Mapping[str, Any]
@@ -144,10 +148,19 @@ class CampaignData:
     rounds: tuple[Round, ...]
     state: str = "running"
     ending: str | None = None
-    converged: bool = False
     events: tuple[Event, ...] = ()
     truth: Truth | None = None
     other_cost: tuple[float, int] = (0.0, 0)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the loop ended because the tolerance was met."""
+        return self.state == "converged"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop came to an end; a campaign that was drained or interrupted goes on when it is run again."""
+        return self.state in ("converged", "ended")
 
     @property
     def tol_geo(self) -> float:

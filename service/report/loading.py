@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-GOING_ON = ("created", "running")
-"""States of a campaign that a controller holds or that was never started."""
-
 
 def load(database: Database, campaign_name: str) -> CampaignData:
     """The campaign of that name as it stands. Raises RecordError for an unknown one."""
@@ -40,15 +37,14 @@ def load(database: Database, campaign_name: str) -> CampaignData:
         rounds.append(Round(d.number, d.reason, labels, d.state, d.summary, estimates.get(d.number)))
     events = record.events(stored.id)
     other = charged.get(None, Share())
-    ending = stored.ending if stored.state not in GOING_ON else None
+    killed = stored.state == "running" and stored.holder is None
     return CampaignData(
         stored.name,
         stored.config,
         stored.fingerprint,
         tuple(rounds),
-        stored.state,
-        ending,
-        ending is not None and ending.startswith("tolerance met"),
+        "interrupted" if killed else stored.state,
+        stored.ending,
         tuple(Event(_time(e.time), e.kind, e.message) for e in events),
         _truth(events),
         (other.core_seconds, other.calls),

@@ -20,6 +20,9 @@ SHELLS = 10
 SAME = 0.02
 """Atoms whose distances differ by less than this share of r_nn belong to one shell."""
 
+MANY = 3000
+"""Dots above which a picture holds them as pixels, not as shapes."""
+
 
 @dataclass(frozen=True)
 class Shell:
@@ -88,11 +91,17 @@ def strain_decay(data: CampaignData) -> Figure:
         shown = (r > 0.3 * data.host.nearest) & (s > 1e-9)
         edge = target.half_width
         core, corner = shown & (r <= edge), shown & (r > edge)
-        ax.plot(r[corner], s[corner], ".", color=COLORS["grey"], alpha=0.45, ms=3, mew=0, label="beyond its half width")
-        ax.plot(r[core], s[core], "o", color=COLORS["blue"], alpha=0.6, ms=3, mew=0, label="atoms of the target cell")
+        many = len(r) > MANY
+        for mask, marker, color, alpha, label in (
+            (corner, ".", COLORS["grey"], 0.45, "beyond its half width"),
+            (core, "o", COLORS["blue"], 0.6, "atoms of the target cell"),
+        ):
+            ax.plot(r[mask], s[mask], marker, color=color, alpha=alpha, ms=3, mew=0, label=label, rasterized=many)
         if data.truth is not None and data.truth.u is not None and data.truth.u.shape == u.shape:
             t = target.strain(data.truth.u)
-            ax.plot(r[shown], t[shown], "+", color=COLORS["red"], ms=3.5, mew=0.6, label="oracle (verify)")
+            ax.plot(
+                r[shown], t[shown], "+", color=COLORS["red"], ms=3.5, mew=0.6, label="oracle (verify)", rasterized=many
+            )
         if core.any():
             outer = core & (r > 0.5 * edge)
             use = outer if outer.any() else core

@@ -53,7 +53,7 @@ def summary(data: CampaignData) -> Summary:
     """The verdict and the four figures that matter."""
     if data.converged:
         tone, verdict = "good", "Tolerance met"
-    elif data.ending is not None:
+    elif data.ended:
         tone, verdict = "bad", "Ended without meeting the tolerance"
     else:
         tone, verdict = "open", f"Not ended: {data.state}"

@@ -92,7 +92,6 @@ def data(driven: Driven) -> CampaignData:
         json.loads(driven.config.to_json()),
         driven.fingerprint,
         tuple(rounds),
-        "finished",
+        "converged" if driven.stop.converged else "ended",
         driven.stop.reason,
-        driven.stop.converged,
     )

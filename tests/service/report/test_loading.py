@@ -40,7 +40,7 @@ def database(driven, data: CampaignData, tmp_path_factory: pytest.TempPathFactor
         if told.estimate is not None:
             record.store_estimate(campaign, known.number, told.estimate.to_json())
     record.event(campaign, "note", "5 < 6 & so on")
-    record.set_campaign_state(campaign, "ended", driven.stop.reason)
+    record.set_campaign_state(campaign, data.state, driven.stop.reason)
     yield opened
     opened.close()
 
@@ -48,7 +48,7 @@ def database(driven, data: CampaignData, tmp_path_factory: pytest.TempPathFactor
 def test_what_was_stored_comes_back(database: Database, data: CampaignData) -> None:
     found = load(database, "tiny")
     assert (found.name, found.config, found.fingerprint) == (data.name, data.config, data.fingerprint)
-    assert (found.ending, found.converged) == (data.ending, data.converged)
+    assert (found.state, found.ending) == (data.state, data.ending)
     assert len(found.rounds) == len(data.rounds)
     for a, b in zip(found.rounds, data.rounds, strict=True):
         assert (a.number, a.reason, a.state) == (b.number, b.reason, b.state)
@@ -71,6 +71,19 @@ def test_page_from_the_database_is_that_of_the_loop(database: Database, data: Ca
     assert re.findall(r"<td[^>]*>[^<]*", render(data)) == [
         cell for cell in re.findall(r"<td[^>]*>[^<]*", text) if "5 &lt; 6" not in cell
     ]
+
+
+@pytest.mark.parametrize(("state", "shown"), [("drained", "drained"), ("running", "interrupted")])
+def test_a_campaign_nobody_runs_is_not_called_running(database: Database, state: str, shown: str) -> None:
+    record = Record(database)
+    before = record.campaign("tiny")
+    assert before is not None
+    record.set_campaign_state(before.id, state)
+    try:
+        found = load(database, "tiny")
+        assert (found.state, found.ended, found.converged) == (shown, False, False)
+    finally:
+        record.set_campaign_state(before.id, before.state, before.ending)
 
 
 def test_a_verification_adds_the_true_error(database: Database) -> None:

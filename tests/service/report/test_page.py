@@ -176,7 +176,7 @@ def test_text_of_the_record_is_escaped(data: CampaignData) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_any_stage_of_a_campaign_gives_a_page(data: CampaignData, count: int) -> None:
-    early = replace(data, rounds=data.rounds[:count], ending=None, converged=False, state="running")
+    early = replace(data, rounds=data.rounds[:count], ending=None, state="running")
     page = Page(render(early))
     assert [s for s in page.sections if s != "events"] == SECTIONS
     assert "Not ended: running" in page.words["summary"]
@@ -193,7 +193,7 @@ def test_failed_calls_are_shown_and_survived(data: CampaignData) -> None:
         )
         for r in data.rounds
     )
-    page = Page(render(replace(data, rounds=rounds, converged=False, ending="no answer")))
+    page = Page(render(replace(data, rounds=rounds, state="ended", ending="no answer")))
     assert "Ended without meeting the tolerance" in page.words["summary"]
 
 
