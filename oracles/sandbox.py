@@ -94,6 +94,9 @@ class Sandbox:
         except (BrokenPipeError, EOFError) as error:
             self._end()
             raise OracleError("the oracle's supervisor was lost", failure="worker lost") from error
+        except BaseException:
+            self._end()  # interrupted between call and answer: the next call must not read this one's answer
+            raise
         if kind == b"R":
             observations = decode_answer(answer)
             if not observations.converged:

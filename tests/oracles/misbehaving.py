@@ -72,6 +72,11 @@ class ForkedAndGone(Sound):
         os._exit(3)
 
 
+class Delayed(Sound):
+    def act(self, atoms: Atoms) -> None:
+        time.sleep(0.5)
+
+
 class Endless(Sound):
     def act(self, atoms: Atoms) -> None:
         while True:

@@ -258,6 +258,33 @@ def test_cancel_and_close_from_another_thread(make: Make, tmp_path: Path, end: s
     assert gone(seen)
 
 
+def test_an_interrupted_call_does_not_answer_the_next(make: Make) -> None:
+    sandbox = make("Delayed")
+    first = sandbox.evaluate(cell(), ("E",))
+
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.evaluate(cell(), ("E",))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert first.values["E"] == 1
+    assert sandbox.evaluate(cell(), ("E",)).values["E"] == 1  # of a new child, not the second of the old one
+
+
 def test_a_cancel_without_a_call_costs_only_the_child(make: Make) -> None:
     sandbox = make("Sound")
     sandbox.cancel()
