@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from farfield.db.progress import Share, StoredAnswer
+from farfield.db.query import select_labelled
 from farfield.db.record import Record
 from farfield.errors import RecordError
 from farfield.service.estimates import Estimate
@@ -38,7 +42,7 @@ def load(database: Database, campaign_name: str) -> CampaignData:
     events = record.events(stored.id)
     other = charged.get(None, Share())
     killed = stored.state == "running" and stored.holder is None
-    return CampaignData(
+    data = CampaignData(
         stored.name,
         stored.config,
         stored.fingerprint,
@@ -49,6 +53,7 @@ def load(database: Database, campaign_name: str) -> CampaignData:
         _truth(events),
         (other.core_seconds, other.calls),
     )
+    return data if data.truth is None else _with_displacement(database, data, data.truth, stored.fingerprint_hash)
 
 
 def _labels(
@@ -85,6 +90,28 @@ def _truth(events: Sequence[StoredEvent]) -> Truth | None:
         if {"geometry_error", "formation_energy"} <= e.data.keys():
             return Truth(float(e.data["geometry_error"]), float(e.data["formation_energy"]))
     return None
+
+
+def _with_displacement(database: Database, data: CampaignData, truth: Truth, fingerprint: str) -> CampaignData:
+    """Adds the oracle's own displacement: that of the target-cell calculation with the smallest forces.
+
+    It is left out unless its distance from the last solution is the geometry error that `verify` noted (2 %): then it
+    is that relaxation's end, in the same symmetry image, and gives the true error of every round.
+    """
+    target, final = data.target, data.final
+    if final is None or final.snapshot.u is None or final.snapshot.u.shape != (target.natoms, 3):
+        return data
+    best, smallest = None, np.inf
+    for found in select_labelled(database, natoms=target.natoms, kind="F", fingerprint=fingerprint):
+        atoms = found.structure_atoms()
+        if found.forces is None or found.role is not None or atoms.get_chemical_symbols() != target.symbols:
+            continue
+        size = float(np.abs(found.forces).max())
+        if size < smallest and np.allclose(atoms.cell.array, target.cell, atol=1e-6):
+            best, smallest = atoms.positions - target.x0, size
+    if best is None or abs(target.norm(best - final.snapshot.u) - truth.geometry) > 0.02 * truth.geometry:
+        return data
+    return replace(data, truth=replace(truth, u=best))
 
 
 def _time(seconds: float) -> str:

@@ -19,7 +19,6 @@ SHELLS = 10
 """Neighbour shells shown."""
 SAME = 0.02
 """Atoms whose distances differ by less than this share of r_nn belong to one shell."""
-
 MANY = 3000
 """Dots above which a picture holds them as pixels, not as shapes."""
 

@@ -15,6 +15,7 @@ from farfield.db.record import Record
 from farfield.errors import RecordError
 from farfield.oracles.observation import Observations
 from farfield.service.report import load, render, write_report
+from farfield.service.report.convergence import true_geometry_errors
 from farfield.service.report.data import CampaignData, Label
 
 ENDING_EVENT = {"geometry_error": 0.001, "formation_energy": 1.2345, "calls": 3}
@@ -94,7 +95,37 @@ def test_a_verification_adds_the_true_error(database: Database) -> None:
     record.event(stored.id, "verified", "true errors", ENDING_EVENT)
     truth = load(database, "tiny").truth
     assert truth is not None
-    assert (truth.geometry, truth.formation_energy) == (0.001, 1.2345)
+    assert (truth.geometry, truth.formation_energy, truth.u) == (0.001, 1.2345, None)
+
+
+def test_the_relaxed_target_cell_gives_the_true_error_of_every_round(database: Database, data: CampaignData) -> None:
+    record, claims = Record(database), Claims(database)
+    stored = record.campaign("tiny")
+    final = data.final
+    assert stored is not None
+    assert final is not None
+    assert final.snapshot.u is not None
+    session = claims.open_session("host", "boot", 2, 0.0)
+    noise = np.random.default_rng(3).normal(size=final.snapshot.u.shape)
+    for size in (0.02, 0.001):  # on the way, and relaxed
+        atoms = data.target.atoms(final.snapshot.u + size * noise)
+        key = record.store_calculation(atoms, stored.fingerprint_hash)
+        attempt = claims.new_attempt(key, stored.id, ("E", "F"))
+        assert claims.claim(attempt, session)
+        claims.finish(attempt, session, Observations({"E": -1.0, "F": size * noise}), 2.0)
+    geometry = data.target.norm(0.001 * noise)
+    record.event(stored.id, "verified", "", {"geometry_error": geometry, "formation_energy": 1.3})
+    found = load(database, "tiny")
+    assert found.other_cost == (4.0, 2)
+    assert found.truth is not None
+    assert found.truth.u == pytest.approx(final.snapshot.u + 0.001 * noise, abs=1e-7)
+    true = true_geometry_errors(found)
+    assert sorted(true) == [r.number for r, _ in data.estimated]
+    assert true[data.estimated[-1][0].number] == pytest.approx(geometry, rel=1e-3)
+    record.event(stored.id, "verified", "another relaxation", {"geometry_error": 9.0, "formation_energy": 1.3})
+    other = load(database, "tiny").truth
+    assert other is not None
+    assert other.u is None
 
 
 def test_unknown_campaign_and_unwritable_path_say_what_to_do(database: Database, tmp_path: Path) -> None:
