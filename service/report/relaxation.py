@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -98,9 +99,8 @@ def strain_decay(data: CampaignData) -> Figure:
             ax.plot(r[mask], s[mask], marker, color=color, alpha=alpha, ms=3, mew=0, label=label, rasterized=many)
         if data.truth is not None and data.truth.u is not None and data.truth.u.shape == u.shape:
             t = target.strain(data.truth.u)
-            ax.plot(
-                r[shown], t[shown], "+", color=COLORS["red"], ms=3.5, mew=0.6, label="oracle (verify)", rasterized=many
-            )
+            look: dict[str, Any] = {"ms": 6, "mew": 0.7, "mfc": "none", "zorder": 1, "rasterized": many}
+            ax.plot(r[shown], t[shown], "o", color=COLORS["red"], label="oracle (verify)", **look)
         if core.any():
             outer = core & (r > 0.5 * edge)
             use = outer if outer.any() else core

@@ -89,11 +89,12 @@ def _estimates(data: CampaignData) -> list[Fact]:
 
 
 def _cost(data: CampaignData) -> Fact:
-    seconds = sum(r.core_seconds for r in data.rounds) + data.other_cost[0]
-    calls = sum(r.calls for r in data.rounds) + data.other_cost[1]
+    seconds, calls = sum(r.core_seconds for r in data.rounds), sum(r.calls for r in data.rounds)
     unit, name = cost_unit(seconds)
     largest = max((x.rung for x in data.labels if x.calls), key=lambda s: (math.prod(s), s), default=(0, 0, 0))
     note = f"{len(data.rounds)} rounds; largest cell bought {size_name(largest)}"
+    if data.other_cost[1]:
+        note += f"; verify took {data.other_cost[0] / unit:.2f} {name} in {data.other_cost[1]} calls more"
     return Fact("Oracle cost", f"{seconds / unit:.2f} {name}", f"{calls} calls in {note}")
 
 
@@ -109,6 +110,7 @@ def _truth(data: CampaignData) -> list[Fact]:
         Fact(
             "True error (verify)",
             f"{geometry:.4f} Å, {1e3 * energy:+.2f} meV",
-            f"oracle relaxed in the target cell: E_f = {data.truth.formation_energy:.4f} eV{ratio}",
+            Markup("oracle relaxed in the target cell: E<sub>f</sub> = ")
+            + f"{data.truth.formation_energy:.4f} eV{ratio}",
         )
     ]
