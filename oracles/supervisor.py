@@ -48,8 +48,12 @@ class CallEndedError(Exception):
 
 
 def descendants(root: int) -> list[int]:
-    """All living processes below `root`, by /proc."""
+    """All living processes below `root`, by /proc.
+
+    The scan is not atomic: when a process ends meanwhile, those below it may be overlooked once.
+    """
     parents: dict[int, list[int]] = {}
+    ended = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -57,14 +61,15 @@ def descendants(root: int) -> list[int]:
                     fields = file.read().rpartition(")")[2].split()
             except OSError:
                 continue
-            if fields[0] != "Z":
-                parents.setdefault(int(fields[1]), []).append(int(name))
+            if fields[0] == "Z":
+                ended.add(int(name))
+            parents.setdefault(int(fields[1]), []).append(int(name))
     found, queue = [], [root]
     while queue:
         below = parents.get(queue.pop(), [])
         found += below
         queue += below
-    return found
+    return [pid for pid in found if pid not in ended]
 
 
 def memory(pids: list[int]) -> int:
@@ -80,28 +85,30 @@ def memory(pids: list[int]) -> int:
 
 
 def kill_all() -> None:
-    """SIGKILL every descendant until none is left, and collect them."""
+    """SIGKILL every descendant until none is left, and collect them.
+
+    A subreaper without children has no descendants: that, not a scan of /proc, says that none is left.
+    """
     deadline = time.monotonic() + KILL_PATIENCE
-    while alive := descendants(os.getpid()):
-        for pid in alive:
+    while time.monotonic() < deadline:
+        for pid in descendants(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        reap()
-        if time.monotonic() > deadline:
+        if not reap():
             return
         time.sleep(0.005)
-    reap()
 
 
-def reap(keep: int = 0) -> None:
-    """Collect what has ended, up to the process `keep`, whose exit code is still wanted."""
+def reap(keep: int = 0) -> bool:
+    """Collect what has ended, up to the process `keep`, whose exit code is still wanted. Whether children remain."""
     try:
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != keep:
             os.waitpid(ended.si_pid, os.WNOHANG)
     except ChildProcessError:
-        return
+        return False
+    return True
 
 
 class Supervisor:
