@@ -285,6 +285,13 @@ class CampaignConfig(Section):
             return _absolute(url, Path.cwd())
         return f"sqlite:///{self.folder / 'campaign.db'}"
 
+    def with_cluster(self, *, workers: int | None = None, scheduler: str | None = None) -> CampaignConfig:
+        """The same config on another cluster, where flags say so."""
+        update = {k: v for k, v in (("workers", workers), ("scheduler", scheduler)) if v is not None}
+        config = self.model_copy(update={"cluster": self.cluster.model_copy(update=update)})
+        config._base = self._base
+        return config
+
     def changed_from(self, stored: CampaignConfig) -> list[str]:
         """Dotted names of keys that differ from `stored` and that a resumed campaign may not change."""
         mine, theirs = wording.flatten(self.model_dump(mode="json")), wording.flatten(stored.model_dump(mode="json"))

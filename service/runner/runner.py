@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
+from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.identity import structure_bytes
 from farfield.db.progress import Missing
 from farfield.db.record import Record
-from farfield.errors import CampaignError, RecordError
+from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Decision, Stop
-from farfield.service.runner import answers
 from farfield.service.runner.budgets import Budget, spent_class
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
@@ -90,6 +90,11 @@ class Runner:
         """Finish the calls in flight, buy nothing new, then return."""
         self._drain = reason
 
+    @property
+    def draining(self) -> bool:
+        """Whether a drain was asked for."""
+        return self._drain is not None
+
     def run(self) -> Result:
         """Create or resume the campaign and run it to its end.
 
@@ -152,18 +157,10 @@ class Runner:
 
     def _ingest(self) -> None:
         """Take in answers that were on disk before their worker could commit them."""
-        held = {lease.attempt for lease in self.claims.leases(self.campaign) if lease.holder is not None}
-        for answer in answers.leftovers(scratch_of(self.config) / "answers"):
-            if answer.attempt in held or answer.path is None:
-                continue
-            try:
-                accepted = self.claims.finish_answer(answer)
-            except RecordError as fault:
-                self._note("answer refused", f"{answer.path.name}: {fault}")
-                answers.set_aside(answer.path)
-                continue
-            answers.delete(answer.path)
-            self._note("answer found", f"attempt {answer.attempt}: {', '.join(accepted) or 'nothing new'}")
+        found = answers.ingest(self.claims, scratch_of(self.config) / "answers")
+        for what in ("accepted", "superseded", "refused", "damaged"):
+            for which in getattr(found, what):
+                self._note("answer file", f"{what}: {which}")
 
     # -- rounds --------------------------------------------------------------------------------------------------
 

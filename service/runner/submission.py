@@ -40,7 +40,7 @@ class Submission:
 
     def __init__(self, client: Client, claims: Claims) -> None:
         self.client, self.claims = client, claims
-        self._futures: dict[int, tuple[str, Future]] = {}
+        self._futures: dict[int, tuple[str, Future[str]]] = {}
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @property

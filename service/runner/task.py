@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from farfield.db import answers
 from farfield.db.identity import structure_atoms
 from farfield.errors import OracleError
 from farfield.oracles import gate
-from farfield.service.runner import answers
 from farfield.service.runner.worker import Worker, this_worker
 
 __all__ = ["Order", "Outcome", "perform"]
@@ -62,7 +62,7 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     """The gated answer of the oracle. Raises OracleError with its failure class."""
     if (own := worker.fingerprint(order.oracle, order.parameters)) != order.fingerprint:
         raise OracleError(
-            f"this worker's {order.oracle} is another version ({own[:12]}, the campaign's is {order.fingerprint[:12]}); "
+            f"this worker's {order.oracle} is another version ({own[:12]}, not {order.fingerprint[:12]}); "
             "install the same version of oracle and farfield on every host",
             failure="worker lost",
         )
@@ -77,4 +77,4 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     faults = gate.check(atoms, order.kinds, observations)
     if faults:
         raise OracleError("; ".join(faults), failure="bad answer")
-    return answers.AnswerFile(order.attempt, worker.session.id, order.kinds, seconds, observations)
+    return answers.AnswerFile(order.attempt, order.calculation, worker.session.id, order.kinds, seconds, observations)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.engine import open_database
 from farfield.oracles import registry
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.oracles.sandbox import Sandbox
-from farfield.service.runner import answers
 from farfield.service.runner.session import Session
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Worker:
         """Write the answer to a file, commit it, delete the file."""
         path = answers.write(self.folder / "answers", answer)
         patiently(lambda: self.claims.finish_answer(answer), self.patience)
-        answers.delete(path)
+        path.unlink(missing_ok=True)
 
     def fail(self, attempt: int, failure: str, message: str, core_seconds: float) -> None:
         """Record a failed attempt."""

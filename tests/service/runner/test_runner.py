@@ -236,7 +236,7 @@ def test_another_version_of_the_oracle_is_refused_by_name(bench: Bench, monkeypa
 
 
 def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
-    from farfield.service.runner import answers
+    from farfield.db import answers
     from farfield.service.runner.host import this_host
 
     group = cells(7, 1)
@@ -251,9 +251,9 @@ def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
     assert claims.claim(attempt, session)
     observed = oracle.evaluate(group[0], ("E", "F", "V"))
     folder = bench.folder / "scratch" / "answers"
-    answers.write(folder, answers.AnswerFile(attempt, session, ("E", "F", "V"), 1.5, observed))
-    (folder / "9.answer").write_bytes(b"half a fi")
+    answers.write(folder, answers.AnswerFile(attempt, key, session, ("E", "F", "V"), 1.5, observed))
+    (folder / "half.answer").write_bytes(b"half a fi")
     assert runner.run().converged
     assert loop.told[0][0].energy == observed.values["E"]
     assert record.cost(campaign).calls == 1
-    assert [p.name for p in folder.iterdir()] == ["9.refused"]
+    assert [p.name for p in folder.iterdir()] == ["half.damaged"]

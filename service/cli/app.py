@@ -1,0 +1,71 @@
+"""The application: its verbs, and how an error reaches a person (one line, exit code 2, no traceback).
+
+Verb modules import what they need inside their functions, so that ``farfield --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from farfield.errors import FarfieldError
+from farfield.service.cli import export, init, oracle, plan, report, run, status, stop, verify
+
+__all__ = ["app"]
+
+
+class Verbs(TyperGroup):
+    """A group that turns errors made on purpose, and those of files, into one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; FarfieldError and OSError end with exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except FarfieldError as fault:
+            line = " ".join(str(fault).split())
+        except OSError as fault:
+            where = f" {fault.filename}" if fault.filename else ""
+            line = f"cannot use{where}: {fault.strerror or fault}; check the path, its permissions and the disk"
+        print(f"farfield: {line}", file=sys.stderr)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Buy the oracle calculations that a surrogate needs to get one defect right, and stop by the estimated error.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from farfield import __version__
+
+        print(f"farfield {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("init")(init.init)
+app.command("plan")(plan.plan)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("stop")(stop.stop)
+app.command("report")(report.report)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.add_typer(oracle.app, name="oracle")

@@ -1,0 +1,138 @@
+"""`farfield plan`: what the first rounds would buy and cost. Buys nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farfield.service.campaign.problem import Problem
+
+__all__ = ["plan"]
+
+RUNGS = 6
+"""How many rungs of the ladder are described."""
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(help="The campaign file.")] = Path("campaign.toml"),
+    cells: Annotated[
+        Path | None, typer.Option(help="Where the first cells go, extended XYZ.  [default: RUN FOLDER/plan.xyz]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what the first rounds would buy and cost, and write the first cells; buys nothing."""
+    from ase.io import write
+
+    from farfield.errors import CampaignError
+    from farfield.oracles import registry
+    from farfield.service.campaign.config import CampaignConfig
+    from farfield.service.campaign.decision import Decision
+    from farfield.service.campaign.loop import Loop
+    from farfield.service.campaign.problem import Problem
+    from farfield.service.cli.rounds import bought
+    from farfield.service.runner.recording import oracle_info
+
+    config = CampaignConfig.load(file)
+    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    first = Loop(config, oracle_info(oracle)).ask()
+    if not isinstance(first, Decision):
+        raise CampaignError(f"nothing to buy: {first.reason}")
+    path = cells if cells is not None else config.folder / "plan.xyz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = []
+    for p in first.proposals:
+        atoms = p.atoms.copy()
+        atoms.info = {
+            "config_type": p.role,
+            "term": p.term,
+            "kinds": "".join(p.kinds),
+            "rung": "{}x{}x{}".format(*p.rung),
+        }
+        images.append(atoms)
+    write(path, images, format="extxyz")
+    steps = [
+        {
+            "what": first.reason,
+            "cells": bought(first.proposals)[0],
+            "buys": bought(first.proposals)[1],
+            "atoms": max(len(p.atoms) for p in first.proposals),
+            "calls": len(first.proposals),
+            "core_seconds": sum(oracle.cost(len(p.atoms)) for p in first.proposals),
+        },
+        *_ladder(Problem(config), oracle.cost, "V" in oracle.supports),
+    ]
+    if as_json:
+        print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
+        return
+    _show(steps, path, Problem(config).target.natoms)
+
+
+def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:
+    """The steps after the first decision as they are expected; the estimate decides how far they go."""
+    from farfield.service.cells import ForceConstantCell, next_rung
+    from farfield.service.proposals.opening import STRAIN_PAIRS
+
+    kinds = "EFV" if virials else "EF"
+    out: list[dict[str, Any]] = []
+
+    def step(what: str, size: tuple[int, int, int], natoms: int, buys: str, calls: int) -> None:
+        out.append(
+            {
+                "what": what,
+                "cells": "{}x{}x{}".format(*size),
+                "buys": buys,
+                "atoms": natoms,
+                "calls": calls,
+                "core_seconds": calls * cost(natoms),
+            }
+        )
+
+    first = problem.first_size
+    training = problem.cell(first).natoms
+    step("start: two rattled training cells", first, training, f"2 {kinds} (training)", 2)
+    constants = ForceConstantCell(problem.host, problem.first_fc_size)
+    calls = sum(len(constants.signs(d)) for d in constants.displacements)
+    atoms = len(problem.host.positions(problem.first_fc_size))
+    step("start: force constants", problem.first_fc_size, atoms, f"{calls} F (FC)", calls)
+    if virials:
+        pairs = 2 * STRAIN_PAIRS
+        step("start: strained cells", (1, 1, 1), problem.host.nb, f"{pairs} FV (strain)", pairs)
+    size = first
+    for _ in range(RUNGS):
+        size = next_rung(problem.host, size)
+        if max(size) >= problem.config.target.size:
+            break
+        step("if the tolerance is not met: verify", size, problem.cell(size).natoms, f"1 {kinds} (verify)", 1)
+    return out
+
+
+def _show(steps: list[dict[str, Any]], path: Path, target: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, justify in (
+        ("cells", "left"),
+        ("atoms", "right"),
+        ("buys", "left"),
+        ("core-s", "right"),
+        ("why", "left"),
+    ):
+        table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for s in steps:
+        table.add_row(s["cells"], str(s["atoms"]), s["buys"], f"{s['core_seconds']:.3g}", s["what"])
+    console = Console()
+    console.print(table)
+    known = steps[:4] if len(steps) > 4 else steps
+    console.print(
+        f"The opening costs about {sum(s['core_seconds'] for s in known):.3g} core-s by the oracle's own hint; each "
+        f"verified rung adds its line. The target cell ({target} atoms) is never given to the oracle.",
+        highlight=False,
+    )
+    console.print(f"First cells: {path}. Nothing was bought; next: farfield run", highlight=False, soft_wrap=True)

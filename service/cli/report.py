@@ -1,0 +1,30 @@
+"""`farfield report`: the one-file HTML report of a campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farfield.service.cli.where import DatabaseOption, FileArgument, NameOption, find
+
+__all__ = ["report"]
+
+
+def report(
+    file: FileArgument = Path("campaign.toml"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.  [default: RUN FOLDER/report.html]")
+    ] = None,
+    database: DatabaseOption = None,
+    campaign: NameOption = None,
+) -> None:
+    """Write the report: error estimate against oracle cost, the framework's quantities per round, and more."""
+    from farfield.service.report import write_report
+
+    place = find(file, database, campaign)
+    path = output or place.folder / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_report(place.database, place.campaign, path)
+    print(f"wrote {path}")

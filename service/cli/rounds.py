@@ -1,0 +1,138 @@
+"""The table of rounds, as `run` shows it live and `status` reads it from the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from farfield.db.decisions import StoredProposal
+    from farfield.db.record import Record
+    from farfield.service.campaign.decision import Proposal
+    from farfield.service.estimates import Estimate
+
+__all__ = ["Round", "bought", "rounds_table", "stored_rounds"]
+
+WIDE = 150
+"""Columns from which a round takes one line of the table with its reason; below, two lines of figures."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line: what a decision bought, its oracle core-seconds, and the estimate it gave (None before there is one).
+
+    `reason` is why the next choice is made, where an estimate says it, else why this one was.
+    """
+
+    number: int
+    cells: str
+    bought: str
+    core_seconds: float
+    reason: str
+    estimate: Estimate | None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        estimate = None if self.estimate is None else self.estimate.to_json()
+        return {**asdict(self), "estimate": estimate}
+
+
+def bought(proposals: Iterable[Proposal | StoredProposal]) -> tuple[str, str]:
+    """The cells and the kinds of a decision in short: ("4x4x4: 255", "1 EFV, 2 F")."""
+    cells: dict[str, None] = {}
+    kinds: Counter[str] = Counter()
+    for p in proposals:
+        cells["{}x{}x{}".format(*p.rung)] = None
+        kinds["".join(p.kinds) + _short(p.role)] += 1
+    return ", ".join(cells), ", ".join(f"{n} {k}" for k, n in kinds.items())
+
+
+def stored_rounds(record: Record, campaign: int) -> list[Round]:
+    """The rounds of a campaign as the database has them, oldest first."""
+    from farfield.service.estimates import Estimate
+
+    estimates = record.estimates(campaign)
+    seconds: dict[int, float] = {}
+    for place, share in record.charges(campaign).items():
+        if place is not None:
+            seconds[place[0]] = seconds.get(place[0], 0.0) + share.core_seconds
+    out = []
+    for d in record.decisions(campaign):
+        stored = estimates.get(d.number)
+        estimate = None if stored is None else Estimate.from_json(stored)
+        reason = estimate.reason if estimate is not None and estimate.reason else d.reason
+        out.append(Round(d.number, *bought(d.proposals), seconds.get(d.number, 0.0), reason, estimate))
+    return out
+
+
+def _short(role: str) -> str:
+    return {"force constants": " (FC)", "strain": " (strain)", "verification": " (verify)"}.get(role, f" ({role})")
+
+
+def rounds_table(rounds: Sequence[Round], width: int) -> Table:
+    """A rich table that fits `width` columns: one line per round where there is room, else two."""
+    from rich.table import Table
+
+    wide = width >= WIDE
+    heads = [
+        ("round", ""),
+        ("cells", "bought"),
+        ("core-s", ""),
+        ("eta_geo", "in-sample"),
+        ("core", "FC"),
+        ("V", "fold"),
+        ("param.", "basis"),
+        ("eta_E", ""),
+        ("E_f raw", "E_f"),
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for k, (first, second) in enumerate(heads):
+        justify: Any = "left" if k == 1 else "right"
+        if wide:
+            table.add_column(first, justify=justify, no_wrap=True)
+            if second:
+                table.add_column(second, justify=justify, no_wrap=k != 1)
+        else:
+            table.add_column(f"{first}\n{second}", justify=justify, overflow="fold")
+    if wide:
+        table.add_column("next", overflow="fold")
+    for r in rounds:
+        figures = _figures(r)
+        if wide:
+            table.add_row(*(c for pair in figures for c in pair if c is not None), r.reason)
+        else:
+            table.add_row(*(a if b is None else f"{a}\n{b}" for a, b in figures))
+    return table
+
+
+def _figures(r: Round) -> list[tuple[str, str | None]]:
+    """Pairs (first line, second line) in the order of the heads; None where a head has one line."""
+    first: list[tuple[str, str | None]] = [
+        (str(r.number), None),
+        (r.cells, r.bought),
+        (_seconds(r.core_seconds), None),
+    ]
+    e = r.estimate
+    if e is None:
+        return [*first, ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", None), ("-", "-")]
+    return [
+        *first,
+        (_length(e.eta_geo), _length(e.in_sample)),
+        (_length(e.core), _length(e.fc)),
+        (_length(e.v), _length(e.fold)),
+        (_length(e.parametric_geo), str(e.basis_size)),
+        (f"{e.eta_energy:+.4f}", None),
+        (f"{e.formation_energy_raw:.4f}", f"{e.formation_energy:.4f}"),
+    ]
+
+
+def _length(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"

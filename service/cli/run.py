@@ -1,0 +1,141 @@
+"""`farfield run`: create or resume a campaign, the same command."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from farfield.db.engine import Database
+    from farfield.service.campaign.config import CampaignConfig
+    from farfield.service.runner.runner import Result, Runner
+
+__all__ = ["run"]
+
+STOPPED_AT_ONCE = 130
+"""Exit code after a second Ctrl-C, as of a process that SIGINT ended."""
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="The campaign file.")] = Path("campaign.toml"),
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes of the local cluster.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
+    accept_version: Annotated[
+        bool, typer.Option("--accept-version", help="Resume although the oracle reports another version.")
+    ] = False,
+) -> None:
+    """Run a campaign, or resume it. Ctrl-C once drains, twice stops at once; either way `run` resumes.
+
+    Exit code 0: tolerance met, or drained; 1: it cannot go on; 2: wrong input; 3: ended without the tolerance.
+    """
+    from rich.console import Console
+
+    from farfield.db.engine import open_database
+    from farfield.oracles import registry
+    from farfield.service.campaign.config import CampaignConfig
+    from farfield.service.cli.display import Display
+    from farfield.service.cli.rounds import stored_rounds
+    from farfield.service.runner.clusters import check_address, connect
+    from farfield.service.runner.recording import start_loop
+    from farfield.service.runner.runner import Runner
+
+    config = CampaignConfig.load(file).with_cluster(workers=workers, scheduler=scheduler)
+    if config.cluster.scheduler is not None:
+        check_address(config.cluster.scheduler, insecure=config.cluster.insecure)
+    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    start = start_loop(config, oracle)
+    start([], [])  # what the loop refuses is refused before a database exists
+    config.folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    name = config.campaign.name
+    crystal = f"{config.host.lattice} {'-'.join(config.host.species)}"
+    title = f"{name}: {config.defect.kind} in {crystal}, oracle {oracle.name}"
+    with open_database(config.database_url, create=True) as database:
+        record = _record(database)
+        stored = record.campaign(name)
+        known = [] if stored is None else stored_rounds(record, stored.id)
+        try:
+            with (
+                Display(console, title, known) as display,
+                connect(config.cluster, one_host=database.dialect == "sqlite") as client,
+            ):
+                runner = Runner(
+                    config, database, client, oracle, start, listener=display, accept_version=accept_version
+                )
+                with _interrupts(runner, console):
+                    result = runner.run()
+        except KeyboardInterrupt:
+            console.print(f"Stopped at once. Everything bought is recorded; farfield run {file} resumes.")
+            raise typer.Exit(STOPPED_AT_ONCE) from None
+        _conclude(console, config, file, database, result)
+    raise typer.Exit(result.exit_code)
+
+
+def _record(database: Database):  # type: ignore[no-untyped-def]
+    from farfield.db.record import Record
+
+    return Record(database)
+
+
+@contextmanager
+def _interrupts(runner: Runner, console: Console) -> Iterator[None]:
+    """Ctrl-C (or SIGTERM) once drains; a second Ctrl-C raises KeyboardInterrupt."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if runner.draining and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        runner.drain("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
+        console.print("Draining: calls in flight will finish, nothing new is bought. Ctrl-C again stops at once.")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _conclude(console: Console, config: CampaignConfig, file: Path, database: Database, result: Result) -> None:
+    """Why it stopped, where everything lies, what to do next."""
+    from farfield.service.cli.outputs import REPORT, write_outputs
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say("")
+    say(f"Stopped: {result.reason}.")
+    record = _record(database)
+    stored = record.campaign(config.campaign.name)
+    if stored is not None:
+        estimates = record.estimates(stored.id)
+        if estimates:
+            last = estimates[max(estimates)]
+            say(
+                f"Formation energy {last['formation_energy']:.4f} eV corrected, {last['formation_energy_raw']:.4f} raw; "
+                f"estimated errors: geometry {last['eta_geo']:.4f} Å of {config.target.tol_geo:g}, "
+                f"energy {last['eta_energy']:+.4f} eV of {config.target.tol_energy:g}."
+            )
+        cost = record.cost(stored.id)
+        say(f"Bought: {cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds.")
+    say("")
+    say(f"database   {database.shown}")
+    if not result.drained:
+        for line in write_outputs(database, config.campaign.name, config.folder):
+            say(line)
+    say("")
+    if result.drained:
+        say(f"Next: farfield run {file} goes on where it stopped.")
+    elif result.converged:
+        say(f"Next: open {config.folder / REPORT}; farfield verify {file} buys the truth and compares.")
+    elif result.exit_code == 3:
+        say(f"Next: raise what ended it in {file} and say farfield run {file} again; nothing is bought twice.")
+    else:
+        say(f"Next: farfield status {file} shows what failed; mend it, then farfield run {file} goes on.")

@@ -1,0 +1,79 @@
+"""`farfield status`: how a campaign stands, from its database alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farfield.service.cli.where import DatabaseOption, FileArgument, NameOption, find
+
+__all__ = ["status"]
+
+
+def status(
+    file: FileArgument = Path("campaign.toml"),
+    database: DatabaseOption = None,
+    campaign: NameOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how a campaign stands: state, rounds, cost, what runs and what failed."""
+    from farfield.db.claims import Claims
+    from farfield.db.record import Record
+    from farfield.service.cli.rounds import rounds_table, stored_rounds
+
+    place = find(file, database, campaign)
+    record = Record(place.database)
+    stored = record.campaign(place.campaign)
+    if stored is None:
+        raise AssertionError("find() returns campaigns that exist")
+    rounds = stored_rounds(record, stored.id)
+    cost = record.cost(stored.id)
+    last = rounds[-1].number if rounds else None
+    waiting = [] if last is None else record.missing(stored.id, last)
+    leases = Claims(place.database).leases(stored.id)
+    events = record.events(stored.id)
+    state = stored.state
+    if state == "running" and stored.holder is None:
+        state = "interrupted"
+    if as_json:
+        content: dict[str, Any] = {
+            "campaign": stored.name,
+            "state": state,
+            "ending": stored.ending,
+            "controller": None if stored.holder is None else str(stored.holder),
+            "database": place.database.shown,
+            "calls": cost.calls,
+            "core_seconds": cost.core_seconds,
+            "by_role": {k: [s.calls, s.core_seconds] for k, s in cost.by_role.items()},
+            "by_state": {k: s.calls for k, s in cost.by_state.items()},
+            "running": len(leases),
+            "open_calculations": len(waiting),
+            "rounds": [r.to_json() for r in rounds],
+            "events": [[e.time, e.kind, e.message] for e in events],
+        }
+        print(json.dumps(content))
+        return
+    from rich.console import Console
+
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say(f"{stored.name}: {state}" + (f", run by {stored.holder}" if stored.holder is not None else ""))
+    if stored.ending:
+        say(f"  {stored.ending}")
+    if rounds:
+        console.print(rounds_table(rounds, console.width))
+        say(f"latest: {rounds[-1].reason}")
+    say(f"{cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds; {len(leases)} running, {len(waiting)} open")
+    for name, share in sorted(cost.by_state.items()):
+        if name != "finished":
+            say(f"  {share.calls} calls {name}")
+    for e in events[-5:]:
+        say(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(e.time))} {e.kind}: {e.message}")
+    say(f"database {place.database.shown}")

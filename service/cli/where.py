@@ -1,0 +1,58 @@
+"""Which campaign a verb means: a campaign file, or a database with a campaign's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farfield.errors import ConfigError, RecordError
+
+if TYPE_CHECKING:
+    from farfield.db.engine import Database
+
+__all__ = ["DatabaseOption", "FileArgument", "NameOption", "Place", "find"]
+
+FileArgument = Annotated[Path, typer.Argument(help="The campaign file.")]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", help="Look in this database (URL or SQLite file) in place of FILE's.")
+]
+NameOption = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign, with --database.")]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An open database, the campaign's name in it, and the folder for what a verb writes."""
+
+    database: Database
+    campaign: str
+    folder: Path
+
+
+def find(file: Path, database: str | None, campaign: str | None, *, readonly: bool = True) -> Place:
+    """The campaign that `file`, or `database` with `campaign`, names. Raises ConfigError, SchemaError, RecordError."""
+    from farfield.db.engine import open_database
+    from farfield.db.record import Record
+    from farfield.service.campaign.config import CampaignConfig
+
+    if database is None:
+        config = CampaignConfig.load(file)
+        url, name, folder = config.database_url, campaign or config.campaign.name, config.folder
+    else:
+        url = database if "://" in database else f"sqlite:///{Path(database).resolve()}"
+        name, folder = campaign or "", Path.cwd()
+    path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    if path is not None and not path.exists():
+        raise ConfigError(f"no database {path} yet; start the campaign with `farfield run`")
+    opened = open_database(url, readonly=readonly)
+    names = Record(opened).campaigns()
+    if not name and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        known = f"it holds {', '.join(names)}" if names else "it holds none yet; start one with `farfield run`"
+        raise RecordError(
+            f"no campaign {name!r} in {path or 'the database'}: {known}" + ("; say --campaign" if names else "")
+        )
+    return Place(opened, name, folder)
