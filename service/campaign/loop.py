@@ -256,7 +256,7 @@ class Loop:
         self.state.coefficients = fresh.solution.surrogate.coefficients
         self.state.basis = fresh.solution.surrogate.basis.to_json()
         self.state.solution = fresh.summary
-        self._current = fresh.solution
+        self._current = restored(self.state, self.problem)  # the same object as after a resume, to the last bit
         self._repair(fresh)
         if estimate is not None and self._action is not None:
             self._estimate = replace(estimate, reason=self._action.reason + note)

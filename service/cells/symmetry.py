@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spglib
+import spglib.error
 from numpy.typing import NDArray
 
 from farfield.errors import CrystalError
@@ -13,6 +14,8 @@ from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size
 
 __all__ = ["Operation", "operations", "to_origin"]
+
+spglib.error.OLD_ERROR_HANDLING = False  # errors as exceptions; the old way is deprecated and warns at every call
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ def operations(host: Host, size: Size) -> list[Operation]:
     Raises CrystalError where the symmetry cannot be found.
     """
     numbers = [host.species.index(s) + 1 for s in host.symbols]
-    found = spglib.get_symmetry((host.cell.tolist(), host.basis.tolist(), numbers), symprec=1e-5)
+    try:
+        found = spglib.get_symmetry((host.cell.tolist(), host.basis.tolist(), numbers), symprec=1e-5)
+    except spglib.error.SpglibError as error:
+        raise CrystalError(f"spglib finds no symmetry in the host ({error}); check its basis") from error
     if found is None:
         raise CrystalError("spglib finds no symmetry in the host; check its basis")
     n = np.array(size)

@@ -1,0 +1,110 @@
+"""A finished campaign replays from its database to the same decisions, without Dask (decisions A1)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farfield.db.claims import Claims
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
+from farfield.oracles.emt import EMTOracle
+from farfield.oracles.fingerprint import fingerprint_hash
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.decision import Decision, OracleInfo, Stop
+from farfield.service.campaign.loop import Loop
+
+CONFIG = CampaignConfig.from_mapping(
+    {
+        "campaign": {"name": "replay", "seed": 3},
+        "target": {"size": 4, "tol_geo": 0.05, "tol_energy": 0.05},
+        "surrogate": {"level": 0},
+    }
+)
+ORACLE = EMTOracle()
+INFO = OracleInfo(ORACLE.name, "none", True)
+
+
+def play(database: Database) -> tuple[int, Stop]:
+    """Run the campaign in this process, every label through the record."""
+    record, claims = Record(database), Claims(database)
+    campaign = record.create_campaign("replay", {}, ORACLE.fingerprint())
+    session = claims.open_session("here", "boot", 1, time.time())
+    loop = Loop(CONFIG, INFO)
+    while isinstance(decision := loop.ask(), Decision):
+        keys = record.store_decision(campaign, decision, fingerprint_hash(ORACLE))
+        for proposal, key in zip(decision.proposals, keys, strict=True):
+            attempt = claims.new_attempt(key, campaign, proposal.kinds)
+            assert claims.claim(attempt, session)
+            claims.finish(attempt, session, ORACLE.evaluate(proposal.atoms, proposal.kinds), 0.1)
+        loop.tell(decision, record.answers(campaign, decision.number))
+        if (estimate := loop.estimate()) is not None:
+            record.store_estimate(campaign, decision.number, estimate.to_json())
+    return campaign, decision
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, Stop]:
+    path = tmp_path_factory.mktemp("replay") / "replay.db"
+    with open_database(f"sqlite:///{path}", create=True) as database:
+        campaign, stop = play(database)
+    return path, campaign, stop
+
+
+def test_the_campaign_met_its_tolerance(played: tuple[Path, int, Stop]) -> None:
+    assert played[2].converged
+    assert "tolerance met" in played[2].reason
+
+
+def test_replay_gives_the_same_decisions_and_estimates(played: tuple[Path, int, Stop]) -> None:
+    path, campaign, stop = played
+    with open_database(f"sqlite:///{path}", readonly=True) as database:
+        record = Record(database)
+        stored = record.decisions(campaign)
+        estimates = record.estimates(campaign)
+        loop = Loop(CONFIG, INFO)
+        for old in stored:
+            new = loop.ask()
+            assert isinstance(new, Decision)
+            assert (new.number, new.reason, new.inputs, new.weights) == (old.number, old.reason, old.inputs, old.weights)
+            assert new.state == old.state
+            for a, b in zip(new.proposals, old.proposals, strict=True):
+                assert (a.ordinal, a.kinds, a.role, a.term, a.rung) == (b.ordinal, b.kinds, b.role, b.term, b.rung)
+                assert np.array_equal(a.atoms.positions, b.atoms.positions)
+                assert np.array_equal(a.atoms.cell.array, b.atoms.cell.array)
+            loop.tell(new, record.answers(campaign, old.number)[::-1])
+            if (estimate := loop.estimate()) is not None:
+                assert estimate.to_json() == estimates[old.number]
+        assert loop.ask() == stop
+
+
+def test_restored_loop_goes_on_where_the_record_ends(played: tuple[Path, int, Stop]) -> None:
+    path, campaign, stop = played
+    with open_database(f"sqlite:///{path}", readonly=True) as database:
+        record = Record(database)
+        stored = record.decisions(campaign)
+        answers = [record.answers(campaign, d.number) for d in stored]
+        for n in range(1, len(stored)):
+            loop = Loop.restore(CONFIG, INFO, stored[:n], answers[:n])
+            new = loop.ask()
+            assert isinstance(new, Decision)
+            assert new.state == stored[n].state
+        assert Loop.restore(CONFIG, INFO, stored, answers).ask() == stop
+        in_flight = Loop.restore(CONFIG, INFO, stored, answers[:-1])
+        assert in_flight.decisions_told == len(stored) - 1
+
+
+def test_record_shows_why_each_kind_was_bought(played: tuple[Path, int, Stop]) -> None:
+    path, campaign, _ = played
+    with open_database(f"sqlite:///{path}", readonly=True) as database:
+        bought = [p for d in Record(database).decisions(campaign) for p in d.proposals]
+    terms = {p.role: p.term for p in bought}
+    assert terms["verification"] == "core"
+    assert terms["force constants"] == "FC tail"
+    assert terms["strain"] == "V tail"
+    rungs = [p.rung for p in bought if p.role == "verification"]
+    assert rungs == sorted(set(rungs), key=lambda r: (r[0] * r[1] * r[2], r))
+    assert len(rungs) >= 2
