@@ -119,12 +119,14 @@ class Truth:
     """What `verify` found by relaxing the defect with the oracle in the target cell.
 
     `geometry` = ||D(u - u^h)|| in Å of the last surrogate; `formation_energy` of the oracle in eV. `u` (N, 3) Å is the
-    oracle's displacement where it was kept, which gives the true error of every round.
+    oracle's displacement where it was kept, which gives the true error of every round. `other_basin`: it relaxed into
+    another minimum than the surrogate's, so that the difference is no error.
     """
 
     geometry: float
     formation_energy: float
     u: Array | None = None
+    other_basin: bool = False
 
 
 @dataclass(frozen=True)

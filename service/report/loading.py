@@ -50,7 +50,7 @@ def load(database: Database, campaign_name: str) -> CampaignData:
         "interrupted" if killed else stored.state,
         stored.ending,
         tuple(Event(_time(e.time), e.kind, e.message) for e in events),
-        _truth(events),
+        _truth(events, rounds[max(estimates)].estimate if estimates else None),
         (other.core_seconds, other.calls),
     )
     return data if data.truth is None else _with_displacement(database, data, data.truth, stored.fingerprint_hash)
@@ -84,12 +84,12 @@ def _labels(
     return tuple(out)
 
 
-def _truth(events: Sequence[StoredEvent]) -> Truth | None:
-    """What the last `verify` noted in the diary."""
-    for e in reversed(events):
-        if {"geometry_error", "formation_energy"} <= e.data.keys():
-            return Truth(float(e.data["geometry_error"]), float(e.data["formation_energy"]))
-    return None
+def _truth(events: Sequence[StoredEvent], last: Estimate | None) -> Truth | None:
+    """What the last `verify` noted in the diary, unless the campaign went on to another estimate since."""
+    found = next((e.data for e in reversed(events) if {"geometry_error", "formation_energy"} <= e.data.keys()), None)
+    if found is None or last is None or abs(found.get("eta_geo", last.eta_geo) - last.eta_geo) > 1e-9:
+        return None
+    return Truth(float(found["geometry_error"]), float(found["formation_energy"]), None, bool(found.get("other_basin")))
 
 
 def _with_displacement(database: Database, data: CampaignData, truth: Truth, fingerprint: str) -> CampaignData:

@@ -39,8 +39,11 @@ def by_kind(data: CampaignData) -> list[Share]:
 
 def by_size(data: CampaignData) -> list[Share]:
     """Shares by number of atoms, small cells first."""
-    found = _grouped(data, lambda x: f"{len(x.atoms)}")
-    return sorted((Share(f"{s.name} atoms", s.core_seconds, s.calls, s.failed) for s in found), key=_atoms)
+    found = _grouped(data, lambda x: f"{len(x.atoms)} atoms")
+    seconds, calls = data.other_cost
+    if calls:
+        found.append(Share(f"{data.target.natoms} atoms", seconds, calls, 0))
+    return sorted(found, key=_atoms)
 
 
 def _atoms(share: Share) -> int:

@@ -106,6 +106,8 @@ def _truth(data: CampaignData) -> list[Fact]:
     geometry = true_geometry_errors(data).get(number, data.truth.geometry)
     energy = true_energy_errors(data)[number]
     ratio = f"; η/true = {e.eta_geo / geometry:.2f}" if geometry > 0 else ""
+    if data.truth.other_basin:
+        ratio = "; another minimum than the surrogate's, so this is no error: look at both"
     return [
         Fact(
             "True error (verify)",

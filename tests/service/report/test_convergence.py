@@ -88,4 +88,6 @@ def test_cost_adds_up_by_kind_and_by_size(data: CampaignData) -> None:
     assert sizes == sorted({len(x.atoms) for x in data.labels})
     verified = by_kind(replace(data, other_cost=(100.0, 7)))
     assert (verified[0].name, verified[0].calls) == ("verify (end result)", 7)
+    largest = by_size(replace(data, other_cost=(100.0, 7)))[-1]
+    assert (largest.name, largest.core_seconds) == (f"{data.target.natoms} atoms", 100.0)
     assert len(cost_by_kind_and_size(data).axes[0].patches) == len(by_kind(data))

@@ -96,6 +96,8 @@ def test_a_verification_adds_the_true_error(database: Database) -> None:
     truth = load(database, "tiny").truth
     assert truth is not None
     assert (truth.geometry, truth.formation_energy, truth.u) == (0.001, 1.2345, None)
+    record.event(stored.id, "verified", "of an earlier surrogate", {**ENDING_EVENT, "eta_geo": 77.0})
+    assert load(database, "tiny").truth is None
 
 
 def test_the_relaxed_target_cell_gives_the_true_error_of_every_round(database: Database, data: CampaignData) -> None:
