@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +63,13 @@ def encode_answer(o: Observations) -> bytes:
         arrays["energy_zero"] = np.asarray(o.energy_zero, float)
     if o.moments is not None:
         arrays["moments"] = np.asarray(o.moments, float)
-    header = {"ok": True, "converged": bool(o.converged), "settings": o.settings, "missing": o.missing}
+    header = {
+        "ok": True,
+        "converged": bool(o.converged),
+        "settings": o.settings,
+        "missing": o.missing,
+        "seconds": o.seconds,
+    }
     return pack(header, arrays)
 
 
@@ -86,6 +93,7 @@ def decode_answer(data: bytes) -> Observations:
         moments=arrays.get("moments"),
         settings=header["settings"],
         missing=header["missing"],
+        seconds=header["seconds"],
     )
 
 
@@ -119,6 +127,7 @@ def _send(fd: int, data: bytes) -> None:
 def _evaluate(oracle: Any, data: bytes) -> bytes:
     """One call. Whatever the oracle raises is an answer here: the message and its failure class."""
     atoms, kinds = decode_call(data)
+    began = time.perf_counter()
     try:
         observations = oracle.evaluate(atoms, kinds)
     except OracleError as error:
@@ -130,6 +139,7 @@ def _evaluate(oracle: Any, data: bytes) -> bytes:
         return _failure("crashed", f"{type(error).__name__}: {error}")
     if not isinstance(observations, Observations):
         return _failure("bad answer", f"the oracle answered a {type(observations).__name__}, not Observations")
+    observations.seconds = time.perf_counter() - began
     for name in kinds:
         if name not in observations.values:
             observations.missing.setdefault(name, "not supported: the oracle left it out")

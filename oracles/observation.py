@@ -89,7 +89,7 @@ class Observations:
     `values` maps the kind's name to a float (E) or array (F (N, 3), V (6,)). `energy_zero` is the sigma -> 0
     energy, stored and never fitted (C1). `moments` (N,) in Bohr magnetons. `settings` is what the oracle's rule
     gave for this cell (mesh, grid), stored with the attempt. `missing` names kinds asked for and not answered,
-    with the reason.
+    with the reason. `seconds`: wall time of the call itself, filled in by the sandbox (an import is not charged).
     """
 
     values: dict[str, float | NDArray[np.float64]]
@@ -98,6 +98,7 @@ class Observations:
     moments: NDArray[np.float64] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:

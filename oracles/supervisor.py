@@ -47,10 +47,11 @@ class CallEndedError(Exception):
         self.kind, self.payload = kind, payload
 
 
-def descendants(root: int) -> list[int]:
-    """All living processes below `root`, by /proc.
+def descendants(root: int, *, zombies: bool = False) -> list[int]:
+    """All processes below `root`, by /proc; zombies only where asked, but always what is below them.
 
-    The scan is not atomic: when a process ends meanwhile, those below it may be overlooked once.
+    A process whose main thread has ended shows as a zombie while its other threads live, and keeps its children. The
+    scan is not atomic: when a process ends meanwhile, those below it may be overlooked once.
     """
     parents: dict[int, list[int]] = {}
     ended = set()
@@ -69,7 +70,7 @@ def descendants(root: int) -> list[int]:
         below = parents.get(queue.pop(), [])
         found += below
         queue += below
-    return [pid for pid in found if pid not in ended]
+    return found if zombies else [pid for pid in found if pid not in ended]
 
 
 def memory(pids: list[int]) -> int:
@@ -91,7 +92,7 @@ def kill_all() -> None:
     """
     deadline = time.monotonic() + KILL_PATIENCE
     while time.monotonic() < deadline:
-        for pid in descendants(os.getpid()):
+        for pid in descendants(os.getpid(), zombies=True):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -24,7 +24,7 @@ class Estimate:
     `parametric_geo` (None where a gate failed) stands beside, `in_sample` is the same estimate after the refit and
     never decides (C6).
     Energy in eV: `eta_energy` is signed, formation_energy = formation_energy_raw + eta_energy.
-    Framework quantities: eps_F (dual norm, eV^{1/2}), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
+    Framework quantities: eps_F (dual norm, eV/Å), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
     `bound_v`, `bound_fold`: the norm forms of T2 (C3, C4), Å.
     `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
     """

@@ -58,10 +58,7 @@ def residual(core: Array, cell: DefectCell, target: DefectCell, u: Array, operat
 
 @dataclass(frozen=True)
 class GeometryError:
-    """||D G^h r|| and the norms of its parts' own solutions, Å. `solution` (N, 3) = G^h r; `work` = <r, G^h r>, eV.
-
-    `eps_F` = ||r_core||_{-1} = <r, (D^T D)^-1 r>^{1/2} is reported in the dual norm of H^h: <r, G r>^{1/2}, eV^{1/2}.
-    """
+    """||D G^h r|| and the norms of its parts' own solutions, Å. `solution` (N, 3) = G^h r; `work` = <r, G^h r>, eV."""
 
     assembled: float
     core: float
