@@ -1,8 +1,8 @@
 """Answer files: what an oracle said, on disk before it goes to the database (decisions A7).
 
 A worker writes ``<calculation>-<attempt>.answer`` beside the oracle's scratch, synced and renamed into place, commits
-it and deletes it. A file that is left over (the database was away, the worker died in between) is taken in by `ingest` at
-the next start, through the gate, as often as you like.
+it and deletes it. A file that is left over (the database was away, the worker died in between) is taken in by `ingest`
+at the next start, through the gate, as often as you like.
 """
 
 from __future__ import annotations

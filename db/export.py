@@ -181,4 +181,5 @@ def _quoted(numbers: Array) -> str:
 
 def _number(x: float) -> str:
     """17 significant digits: enough for every float64 to come back as it was."""
-    return f"{float(x):.17g}"
+    text = f"{float(x):.17g}"
+    return text if "." in text or "e" in text else text + ".0"  # readers take 3 for an integer

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -159,7 +158,7 @@ campaign = Table(
     Column("config", Json, nullable=False),
     Column("oracle_id", ForeignKey("oracle.id"), nullable=False),
     Column("session_id", ForeignKey("worker_session.id")),
-    Column("stop_requested", Boolean, nullable=False, server_default=false()),
+    Column("stop_requested", Boolean, nullable=False, default=False),
     Column("created", Real, nullable=False),
 )
 """`session_id`: the controller that runs it now. `ending`: why it ended, in words."""
@@ -210,7 +209,7 @@ attempt = Table(
     Column("state", Text, nullable=False, index=True),
     Column("failure", Text),
     Column("message", Text),
-    Column("cancel", Boolean, nullable=False, server_default=false()),
+    Column("cancel", Boolean, nullable=False, default=False),
     Column("session_id", ForeignKey("worker_session.id")),
     Column("created", Real, nullable=False),
     Column("started", Real),
@@ -236,7 +235,7 @@ observation = Table(
     Column("id", Id, primary_key=True),
     Column("calculation_id", ForeignKey("calculation.id"), nullable=False),
     Column("kind", String(4), nullable=False),
-    Column("detail", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, default=""),
     Column("attempt_id", ForeignKey("attempt.id"), index=True),
     Column("value", Real, nullable=False),
     Column("energy_zero", Real),
