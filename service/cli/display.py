@@ -37,9 +37,7 @@ class Display:
         )
         self._task = self._bar.add_task("oracle calls", total=None, totals="")
         self._doing = "starting workers"
-        self._spent = self._before = 0.0
         self._plain = not console.is_terminal
-        self._drawn = 0.0
         console.print(Text(title, style="bold"))
         if self._plain:
             for r in rounds:
@@ -63,7 +61,6 @@ class Display:
     def decided(self, decision: Decision) -> None:
         """A round begins."""
         self._doing = f"round {decision.number}: {decision.reason}"
-        self._before = self._spent
         self._bar.update(self._task, completed=0, total=len(decision.proposals))
         if self._plain:
             self.console.print(self._doing, highlight=False)
@@ -71,15 +68,14 @@ class Display:
 
     def progressed(self, progress: Progress) -> None:
         """Calls went out or came back."""
-        self._spent = progress.core_seconds
         totals = f"{progress.in_flight} running; {progress.calls} calls, {progress.core_seconds:.1f} core-s in all"
         self._bar.update(self._task, completed=progress.settled, total=progress.total, totals=totals)
 
-    def concluded(self, decision: Decision, estimate: Estimate | None) -> None:
+    def concluded(self, decision: Decision, estimate: Estimate | None, core_seconds: float) -> None:
         """The round's line."""
         cells, kinds = bought(decision.proposals)
         reason = estimate.reason if estimate is not None and estimate.reason else decision.reason
-        row = Round(decision.number, cells, kinds, max(0.0, self._spent - self._before), reason, estimate)
+        row = Round(decision.number, cells, kinds, core_seconds, reason, estimate)
         self.rounds = [*(r for r in self.rounds if r.number != decision.number), row]
         self._doing = "refitting"
         if self._plain:

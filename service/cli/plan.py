@@ -30,16 +30,14 @@ def plan(
     from ase.io import write
 
     from farfield.errors import CampaignError
-    from farfield.oracles import registry
-    from farfield.service.campaign.config import CampaignConfig
     from farfield.service.campaign.decision import Decision
     from farfield.service.campaign.loop import Loop
     from farfield.service.campaign.problem import Problem
+    from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.rounds import bought
     from farfield.service.runner.recording import oracle_info
 
-    config = CampaignConfig.load(file)
-    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    config, oracle = open_campaign(file)
     first = Loop(config, oracle_info(oracle)).ask()
     if not isinstance(first, Decision):
         raise CampaignError(f"nothing to buy: {first.reason}")
@@ -95,20 +93,20 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> li
 
     first = problem.first_size
     training = problem.cell(first).natoms
-    step("start: two rattled training cells", first, training, f"2 {kinds} (training)", 2)
+    step("start: two rattled training cells", first, training, f"2 {kinds}", 2)
     constants = ForceConstantCell(problem.host, problem.first_fc_size)
     calls = sum(len(constants.signs(d)) for d in constants.displacements)
     atoms = len(problem.host.positions(problem.first_fc_size))
-    step("start: force constants", problem.first_fc_size, atoms, f"{calls} F (FC)", calls)
+    step("start: force constants", problem.first_fc_size, atoms, f"{calls} FC", calls)
     if virials:
         pairs = 2 * STRAIN_PAIRS
-        step("start: strained cells", (1, 1, 1), problem.host.nb, f"{pairs} FV (strain)", pairs)
+        step("start: strained cells", (1, 1, 1), problem.host.nb, f"{pairs} FV", pairs)
     size = first
     for _ in range(RUNGS):
         size = next_rung(problem.host, size)
         if max(size) >= problem.config.target.size:
             break
-        step("if the tolerance is not met: verify", size, problem.cell(size).natoms, f"1 {kinds} (verify)", 1)
+        step("if the tolerance is not met: verify", size, problem.cell(size).natoms, f"1 {kinds}", 1)
     return out
 
 

@@ -42,12 +42,12 @@ class Round:
 
 
 def bought(proposals: Iterable[Proposal | StoredProposal]) -> tuple[str, str]:
-    """The cells and the kinds of a decision in short: ("4x4x4: 255", "1 EFV, 2 F")."""
+    """The cells and the kinds of a decision in short: ("4x4x4, 1x1x1", "1 EFV, 2 FC")."""
     cells: dict[str, None] = {}
     kinds: Counter[str] = Counter()
     for p in proposals:
         cells["{}x{}x{}".format(*p.rung)] = None
-        kinds["".join(p.kinds) + _short(p.role)] += 1
+        kinds["FC" if p.role == "force constants" else "".join(p.kinds)] += 1
     return ", ".join(cells), ", ".join(f"{n} {k}" for k, n in kinds.items())
 
 
@@ -67,10 +67,6 @@ def stored_rounds(record: Record, campaign: int) -> list[Round]:
         reason = estimate.reason if estimate is not None and estimate.reason else d.reason
         out.append(Round(d.number, *bought(d.proposals), seconds.get(d.number, 0.0), reason, estimate))
     return out
-
-
-def _short(role: str) -> str:
-    return {"force constants": " (FC)", "strain": " (strain)", "verification": " (verify)"}.get(role, f" ({role})")
 
 
 def rounds_table(rounds: Sequence[Round], width: int) -> Table:

@@ -39,20 +39,15 @@ def run(
     from rich.console import Console
 
     from farfield.db.engine import open_database
-    from farfield.oracles import registry
-    from farfield.service.campaign.config import CampaignConfig
     from farfield.service.cli.display import Display
+    from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.rounds import stored_rounds
-    from farfield.service.runner.clusters import check_address, connect
+    from farfield.service.runner.clusters import connect
     from farfield.service.runner.recording import start_loop
     from farfield.service.runner.runner import Runner
 
-    config = CampaignConfig.load(file).with_cluster(workers=workers, scheduler=scheduler)
-    if config.cluster.scheduler is not None:
-        check_address(config.cluster.scheduler, insecure=config.cluster.insecure)
-    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    config, oracle = open_campaign(file, workers=workers, scheduler=scheduler)
     start = start_loop(config, oracle)
-    start([], [])  # what the loop refuses is refused before a database exists
     config.folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     name = config.campaign.name
@@ -67,9 +62,7 @@ def run(
                 Display(console, title, known) as display,
                 connect(config.cluster, one_host=database.dialect == "sqlite") as client,
             ):
-                runner = Runner(
-                    config, database, client, oracle, start, listener=display, accept_version=accept_version
-                )
+                runner = Runner(config, database, client, oracle, start, listener=display, accept_version=accept_version)
                 with _interrupts(runner, console):
                     result = runner.run()
         except KeyboardInterrupt:
@@ -119,7 +112,7 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
         if estimates:
             last = estimates[max(estimates)]
             say(
-                f"Formation energy {last['formation_energy']:.4f} eV corrected, {last['formation_energy_raw']:.4f} raw; "
+                f"Formation energy {last['formation_energy']:.4f} eV, {last['formation_energy_raw']:.4f} uncorrected; "
                 f"estimated errors: geometry {last['eta_geo']:.4f} Å of {config.target.tol_geo:g}, "
                 f"energy {last['eta_energy']:+.4f} eV of {config.target.tol_energy:g}."
             )

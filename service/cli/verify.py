@@ -28,8 +28,7 @@ def verify(
     from farfield.db.claims import Claims
     from farfield.db.record import Record
     from farfield.errors import CampaignError, ConfigError
-    from farfield.oracles import registry
-    from farfield.service.campaign.config import CampaignConfig
+    from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.where import find
     from farfield.service.estimates import Estimate
     from farfield.service.runner.clusters import connect
@@ -39,8 +38,7 @@ def verify(
 
     if as_json and not yes:
         raise ConfigError("--json cannot ask; say --yes too")
-    config = CampaignConfig.load(file)
-    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    config, oracle = open_campaign(file)
     place = find(file, None, None, readonly=False)
     with place.database as database, threadpool_limits(1):
         record = Record(database)

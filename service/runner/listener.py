@@ -31,8 +31,8 @@ class Listener(Protocol):
     def progressed(self, progress: Progress) -> None:
         """Something came back or was sent out."""
 
-    def concluded(self, decision: Decision, estimate: Estimate | None) -> None:
-        """Every calculation of `decision` is terminal, the loop has taken the answers and they are stored."""
+    def concluded(self, decision: Decision, estimate: Estimate | None, core_seconds: float) -> None:
+        """Every calculation of `decision` is terminal and told; `core_seconds` is what this campaign paid for them."""
 
     def noted(self, kind: str, message: str) -> None:
         """An event that a person may want to see; it is in the database too."""
@@ -47,7 +47,7 @@ class Silent:
     def progressed(self, progress: Progress) -> None:
         """Nothing."""
 
-    def concluded(self, decision: Decision, estimate: Estimate | None) -> None:
+    def concluded(self, decision: Decision, estimate: Estimate | None, core_seconds: float) -> None:
         """Nothing."""
 
     def noted(self, kind: str, message: str) -> None:

@@ -183,7 +183,9 @@ class Runner:
             told = read_answers(self.record, self.campaign, pending)
             loop.tell(pending, told)
             write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
-            self.listener.concluded(pending, loop.estimate())
+            paid = self.record.charges(self.campaign).items()
+            seconds = sum(share.core_seconds for place, share in paid if place and place[0] == pending.number)
+            self.listener.concluded(pending, loop.estimate(), seconds)
             pending = None
 
     def _settle(self, decision: Decision) -> Result | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from farfield.db.claims import Claims
 from farfield.service.runner.clusters import slots
-from farfield.service.runner.task import Order, perform
+from farfield.service.runner.task import Order, Outcome, perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Submission:
 
     def __init__(self, client: Client, claims: Claims) -> None:
         self.client, self.claims = client, claims
-        self._futures: dict[int, tuple[str, Future[str]]] = {}
+        self._futures: dict[int, tuple[str, Future[Outcome]]] = {}
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @property

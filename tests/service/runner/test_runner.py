@@ -180,7 +180,7 @@ def test_draining_buys_nothing_new_and_resumes(bench: Bench, how: str) -> None:
         def progressed(self, progress: object) -> None:
             pass
 
-        def concluded(self, decision: Decision, estimate: object) -> None:
+        def concluded(self, decision: Decision, estimate: object, core_seconds: float) -> None:
             if how == "signal":
                 runner.drain("Ctrl-C")
             else:
