@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -102,6 +103,15 @@ class Fleeing(Sound):
                 os.execv(SLEEPER[0], SLEEPER)
             os._exit(0)
         time.sleep(600)
+
+
+class Headless(Sound):
+    """Ends its main thread alone: /proc shows a zombie, whose other thread and whose child live on."""
+
+    def act(self, atoms: Atoms) -> None:
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        subprocess.Popen(SLEEPER, start_new_session=True)
+        ctypes.CDLL(None).pthread_exit(None)
 
 
 class Leaving(Sound):
