@@ -102,11 +102,11 @@ class Display:
         e = r.estimate
         figures = ""
         if e is not None:
-            in_sample = "-" if e.in_sample is None else f"{e.in_sample:.4f}"
+            in_sample, spread = ("-" if x is None else f"{x:.4f}" for x in (e.in_sample, e.parametric_geo))
             figures = (
                 f"; eta_geo {e.eta_geo:.4f} Å (core {e.core:.4f}, FC {e.fc:.4f}, V {e.v:.4f}, fold {e.fold:.4f}, "
-                f"param. {e.parametric_geo:.4f}, in-sample {in_sample}); eta_E {e.eta_energy:+.4f} eV; "
-                f"E_f {e.formation_energy_raw:.4f} raw, {e.formation_energy:.4f} corrected; {e.basis_size} functions"
+                f"param. {spread}, in-sample {in_sample}); eta_E {1e3 * e.eta_energy:+.2f} meV; "
+                f"E_f {e.formation_energy_raw:.4f} eV raw, {e.formation_energy:.4f} corrected; {e.basis_size} functions"
             )
         text = f"round {r.number}: {r.cells}: {r.bought}; {r.core_seconds:.1f} core-s{figures}; {r.reason}"
         self.console.print(text, highlight=False, soft_wrap=True)

@@ -78,12 +78,12 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         ("round", ""),
         ("cells", "bought"),
         ("core-s", ""),
-        ("eta_geo", "in-sample"),
-        ("core", "FC"),
-        ("V", "fold"),
-        ("param.", "basis"),
-        ("eta_E", ""),
-        ("E_f raw", "E_f"),
+        ("eta_geo Å", "in-sample"),
+        ("core Å", "FC Å"),
+        ("V Å", "fold Å"),
+        ("param. Å", "basis"),
+        ("eta_E meV", ""),
+        ("E_f raw eV", "E_f eV"),
     ]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     for k, (first, second) in enumerate(heads):
@@ -121,7 +121,7 @@ def _figures(r: Round) -> list[tuple[str, str | None]]:
         (_length(e.core), _length(e.fc)),
         (_length(e.v), _length(e.fold)),
         (_length(e.parametric_geo), str(e.basis_size)),
-        (f"{e.eta_energy:+.4f}", None),
+        (f"{1e3 * e.eta_energy:+.2f}", None),
         (f"{e.formation_energy_raw:.4f}", f"{e.formation_energy:.4f}"),
     ]
 

@@ -62,7 +62,9 @@ def run(
                 Display(console, title, known) as display,
                 connect(config.cluster, one_host=database.dialect == "sqlite") as client,
             ):
-                runner = Runner(config, database, client, oracle, start, listener=display, accept_version=accept_version)
+                runner = Runner(
+                    config, database, client, oracle, start, listener=display, accept_version=accept_version
+                )
                 with _interrupts(runner, console):
                     result = runner.run()
         except KeyboardInterrupt:
@@ -114,7 +116,7 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
             say(
                 f"Formation energy {last['formation_energy']:.4f} eV, {last['formation_energy_raw']:.4f} uncorrected; "
                 f"estimated errors: geometry {last['eta_geo']:.4f} Å of {config.target.tol_geo:g}, "
-                f"energy {last['eta_energy']:+.4f} eV of {config.target.tol_energy:g}."
+                f"energy {1e3 * last['eta_energy']:+.2f} meV of {1e3 * config.target.tol_energy:g}."
             )
         cost = record.cost(stored.id)
         say(f"Bought: {cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds.")
