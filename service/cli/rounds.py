@@ -78,14 +78,21 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         ("round", ""),
         ("cells", "bought"),
         ("core-s", ""),
-        ("eta_geo Å", "in-sample"),
-        ("core Å", "FC Å"),
-        ("V Å", "fold Å"),
-        ("param. Å", "basis"),
-        ("eta_E meV", ""),
-        ("E_f raw eV", "E_f eV"),
+        ("eta_geo", "in-sample"),
+        ("core", "FC"),
+        ("V", "fold"),
+        ("param.", "basis"),
+        ("eta_E", ""),
+        ("E_f raw", "E_f"),
     ]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 1),
+        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV",
+        caption_justify="left",
+    )
     for k, (first, second) in enumerate(heads):
         justify: Any = "left" if k == 1 else "right"
         if wide:
