@@ -1,0 +1,63 @@
+"""A process that writes to the record, run as a script: ``writer.py VERB URL ATTEMPT ...``.
+
+It claims the attempts it is given, says that it is ready, and begins when it is told.
+
+race: finish them, while other processes finish others of the same calculations, then claim every attempt that waits,
+twice over, and finish what was claimed; prints attempts with the kinds accepted.
+work: buy the calculations of campaign 1 for ever; prints each attempt once its answer is in the record.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import count
+
+import numpy as np
+from sqlalchemy import select
+
+from farfield.db import schema
+from farfield.db.claims import Claims
+from farfield.db.engine import open_database
+from farfield.db.processes import process_start
+from farfield.oracles.observation import Observations
+
+
+def answer(seed: int) -> Observations:
+    rng = np.random.default_rng(seed)
+    return Observations({"E": float(seed), "F": rng.normal(size=(4, 3)), "V": rng.normal(size=6)})
+
+
+def race(claims: Claims, session: int, mine: list[int]) -> None:
+    a = schema.attempt.c
+    with claims.database.read() as connection:
+        waiting = list(connection.scalars(select(a.id).where(a.state == "waiting").order_by(a.id)))
+    for attempt in mine + waiting * 2:
+        if attempt in mine or claims.claim(attempt, session):
+            accepted = claims.finish(attempt, session, answer(attempt), 1.0)
+            print(attempt, "".join(accepted), flush=True)
+
+
+def work(claims: Claims, session: int, _: list[int]) -> None:
+    with claims.database.read() as connection:
+        keys = list(connection.scalars(select(schema.calculation.c.key).order_by(schema.calculation.c.id)))
+    for turn in count():
+        key = keys[turn % len(keys)]
+        attempt = claims.new_attempt(key, 1, ("E", "F", "V"))
+        if claims.claim(attempt, session):
+            claims.heartbeat(session)
+            claims.finish(attempt, session, answer(attempt), 1.0)
+            print(attempt, flush=True)
+
+
+if __name__ == "__main__":
+    verb, url, *rest = sys.argv[1:]
+    with open_database(url) as database:
+        made = Claims(database)
+        mine = made.open_session("here", "boot-1", os.getpid(), process_start(os.getpid()) or 0.0)
+        attempts = [int(a) for a in rest]
+        for attempt in attempts:
+            made.claim(attempt, mine)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        {"race": race, "work": work}[verb](made, mine, attempts)
