@@ -63,7 +63,7 @@ class Display:
         self._doing = f"round {decision.number}: {decision.reason}"
         self._bar.update(self._task, completed=0, total=len(decision.proposals))
         if self._plain:
-            self.console.print(self._doing, highlight=False)
+            self.console.print(self._doing, highlight=False, soft_wrap=True)
         self._draw()
 
     def progressed(self, progress: Progress) -> None:
@@ -84,7 +84,8 @@ class Display:
 
     def noted(self, kind: str, message: str) -> None:
         """An event, printed above the table."""
-        self.console.print(Text(f"{time.strftime('%H:%M:%S')} {kind}: {message}", style="dim"))
+        line = Text(f"{time.strftime('%H:%M:%S')} {kind}: {message}", style="dim")
+        self.console.print(line, soft_wrap=self._plain)
 
     def _draw(self) -> None:
         if not self._plain:

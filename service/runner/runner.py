@@ -254,7 +254,7 @@ class Runner:
         if self._drain is None and self.record.stop_requested(self.campaign):
             self._drain = "farfield stop"
         if self._drain is not None:
-            text = f"drained ({self._drain}): calls in flight finished, nothing new was bought"
+            text = f"{self._drain}: calls in flight finished, nothing new was bought"
             return Result(text, False, 0, drained=True)
         if calls is None:
             cost = self.record.cost(self.campaign)

@@ -1,0 +1,192 @@
+"""The law of decision A1: kill -9 of the controller at any moment, run again, and nothing is lost or bought twice.
+
+Power loss is another matter: there the database's synchronous writes stand guard (decisions A8).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from sqlalchemy import func, select
+
+from farfield.db import schema
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
+from farfield.oracles.emt import EMTOracle
+from farfield.oracles.observation import Observations
+
+SECONDS = 0.3
+CALLS = 22
+"""Calls of the undisturbed campaign."""
+KILLS = 10
+
+
+class SlowEMT(EMTOracle):
+    """EMT that takes its time, so that there is something to be killed in the middle of."""
+
+    name = "slow emt"
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """That of EMT under another adapter's name."""
+        return {**super().fingerprint(), "adapter": "slow emt"}
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        """EMT's answer, later."""
+        time.sleep(SECONDS)
+        return super().evaluate(atoms, kinds)
+
+
+CAMPAIGN = f"""
+[campaign]
+name = "tiny"
+[host]
+lattice_constant = 3.59
+[target]
+size = 5
+tol_geo = 0.2
+tol_energy = 0.05
+[oracle]
+name = "{Path(__file__).stem}:SlowEMT"
+[run]
+folder = "."
+"""
+
+
+def controller(folder: Path) -> subprocess.Popen[bytes]:
+    """`farfield run` in a process group of its own."""
+    (folder / "tiny.toml").write_text(CAMPAIGN, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment.pop("FARFIELD_DATABASE", None)
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "farfield", "run", "tiny.toml"],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def finish(folder: Path) -> None:
+    process = controller(folder)
+    assert process.wait(timeout=180) == 0, (folder / "output.txt").read_text(encoding="utf-8")
+
+
+class Watch:
+    """What the database says of attempts while somebody else writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "campaign.db"
+        self.database: Database | None = None
+
+    def finished(self) -> int:
+        """Attempts that brought a label so far; -1 before there is a database."""
+        if self.database is None:
+            if not self.path.exists():
+                return -1
+            self.database = open_database(f"sqlite:///{self.path}", readonly=True)
+        with self.database.read() as connection:
+            return connection.scalars(select(func.count()).where(schema.attempt.c.state == "finished")).one()
+
+    def close(self) -> None:
+        if self.database is not None:
+            self.database.close()
+
+
+def decided(folder: Path) -> list[tuple[int, int, str, str]]:
+    """(decision, ordinal, calculation, kinds) of every proposal."""
+    with open_database(f"sqlite:///{folder / 'campaign.db'}") as database:
+        record = Record(database)
+        stored = record.campaign("tiny")
+        assert stored is not None
+        return [
+            (d.number, p.ordinal, p.calculation, "".join(p.kinds))
+            for d in record.decisions(stored.id)
+            for p in d.proposals
+        ]
+
+
+def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    undisturbed.mkdir()
+    disturbed.mkdir()
+    calm = controller(undisturbed)
+    moments = random.Random(20260614)
+    watch = Watch(disturbed)
+    # random stages in order, from an empty database to the last verification call, and a random while after each
+    for stage in sorted(moments.choices(range(CALLS - 1), k=KILLS)):
+        process, delay = controller(disturbed), moments.uniform(0.0, 0.6)
+        while process.poll() is None and watch.finished() < stage:
+            time.sleep(0.02)
+        time.sleep(delay)
+        assert process.poll() is None, (disturbed / "output.txt").read_text(encoding="utf-8")
+        process.kill()
+        process.wait(timeout=60)
+    watch.close()
+    finish(disturbed)
+    assert calm.wait(timeout=180) == 0, (undisturbed / "output.txt").read_text(encoding="utf-8")
+
+    assert len(decided(undisturbed)) == CALLS
+    assert decided(disturbed) == decided(undisturbed)
+    with open_database(f"sqlite:///{disturbed / 'campaign.db'}") as database, database.read() as connection:
+        o, a, c = schema.observation.c, schema.attempt.c, schema.calculation.c
+        bought = set(connection.scalars(select(c.key).join(schema.attempt, a.calculation_id == c.id)))
+        assert bought == {key for _, _, key, _ in decided(undisturbed)}
+        per_kind = connection.execute(
+            select(func.count()).where(o.kind != "FC").group_by(o.calculation_id, o.kind)
+        ).scalars()
+        assert set(per_kind) == {1}
+        open_ones = connection.scalars(select(func.count()).where(a.state.in_(schema.OPEN))).one()
+        assert open_ones == 0
+        lost = connection.scalars(select(func.count()).where(a.failure == "worker lost")).one()
+        assert 1 <= lost <= 2 * KILLS  # at most one call per slot is bought again (decisions A6)
+        superseded = connection.scalars(select(func.count()).where(a.state == "superseded")).one()
+        assert superseded == 0
+    assert not list(disturbed.glob("scratch/answers/*.answer"))
+
+
+def test_ctrl_c_once_drains_twice_stops_and_run_resumes(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    process = controller(tmp_path)
+    while process.poll() is None and watch.finished() < 1:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    assert process.wait(timeout=60) == 0
+    text = (tmp_path / "output.txt").read_text(encoding="utf-8")
+    assert "drained: Ctrl-C" in text
+    assert "Traceback" not in text
+    drained = watch.finished()
+    assert 1 <= drained < CALLS
+    assert attempts(tmp_path) == {"finished": drained}
+
+    process = controller(tmp_path)
+    while process.poll() is None and watch.finished() < drained + 2:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    watch.close()
+    finish(tmp_path)
+    assert len(decided(tmp_path)) == CALLS
+    assert attempts(tmp_path)["finished"] == CALLS
+    assert "Traceback" not in (tmp_path / "output.txt").read_text(encoding="utf-8")
+
+
+def attempts(folder: Path) -> dict[str, int]:
+    """How many attempts that ran ended how."""
+    with open_database(f"sqlite:///{folder / 'campaign.db'}") as database:
+        record = Record(database)
+        stored = record.campaign("tiny")
+        assert stored is not None
+        return {state: share.calls for state, share in record.cost(stored.id).by_state.items()}
