@@ -69,7 +69,8 @@ def test_replay_gives_the_same_decisions_and_estimates(played: tuple[Path, int, 
         for old in stored:
             new = loop.ask()
             assert isinstance(new, Decision)
-            assert (new.number, new.reason, new.inputs, new.weights) == (old.number, old.reason, old.inputs, old.weights)
+            assert (new.number, new.reason) == (old.number, old.reason)
+            assert (new.inputs, new.weights) == (old.inputs, old.weights)
             assert new.state == old.state
             for a, b in zip(new.proposals, old.proposals, strict=True):
                 assert (a.ordinal, a.kinds, a.role, a.term, a.rung) == (b.ordinal, b.kinds, b.role, b.term, b.rung)
