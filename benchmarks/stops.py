@@ -33,8 +33,9 @@ def main() -> int:
         "# Stops: the example campaign against the truth",
         "",
         f"`examples/cu-vacancy.toml` with {seeds} seeds, run and verified through the command line by",
-        f"`benchmarks/stops.py`; tolerances {tolerances['tol_geo']} Å and {1e3 * tolerances['tol_energy']:g} meV. Truth:",
-        "the oracle's own relaxation in the target cell (863 atoms).",
+        "`benchmarks/stops.py`; tolerances "
+        f"{tolerances['tol_geo']} Å and {1e3 * tolerances['tol_energy']:g} meV. Truth: the oracle's own relaxation",
+        "in the target cell (863 atoms).",
         "",
         "| seed | calls | rungs verified | true geometry error, Å | eta_geo, Å | eta / true | true energy error, meV "
         "| corrected, meV | eta_E, meV | within |",
