@@ -23,7 +23,7 @@ def export(
     """Write every labelled structure of the campaign as extended XYZ, with a manifest beside it."""
     from farfield.service.cli.outputs import write_dataset
 
-    place = find(file, database, campaign)
-    path = output or place.folder / "dataset.xyz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    print(write_dataset(place.database, place.campaign, path))
+    with find(file, database, campaign) as place:
+        path = output or place.folder / "dataset.xyz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(write_dataset(place.database, place.campaign, path))

@@ -23,8 +23,8 @@ def report(
     """Write the report: error estimate against oracle cost, the framework's quantities per round, and more."""
     from farfield.service.report import write_report
 
-    place = find(file, database, campaign)
-    path = output or place.folder / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_report(place.database, place.campaign, path)
-    print(f"wrote {path}")
+    with find(file, database, campaign) as place:
+        path = output or place.folder / "report.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_report(place.database, place.campaign, path)
+        print(f"wrote {path}")

@@ -88,9 +88,8 @@ def _interrupts(runner: Runner, console: Console) -> Iterator[None]:
         if runner.draining and number == signal.SIGINT:
             raise KeyboardInterrupt
         runner.drain("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
-        console.print(
-            "Draining: calls in flight finish, nothing new is bought. Ctrl-C again stops at once.", soft_wrap=True
-        )
+        text = "Draining: calls in flight finish, nothing new is bought. Ctrl-C again stops at once."
+        console.print(text, soft_wrap=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

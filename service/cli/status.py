@@ -25,17 +25,17 @@ def status(
     from farfield.db.record import Record
     from farfield.service.cli.rounds import rounds_table, stored_rounds
 
-    place = find(file, database, campaign)
-    record = Record(place.database)
-    stored = record.campaign(place.campaign)
-    if stored is None:
-        raise AssertionError("find() returns campaigns that exist")
-    rounds = stored_rounds(record, stored.id)
-    cost = record.cost(stored.id)
-    last = rounds[-1].number if rounds else None
-    waiting = [] if last is None else record.missing(stored.id, last)
-    leases = Claims(place.database).leases(stored.id)
-    events = record.events(stored.id)
+    with find(file, database, campaign) as place:
+        record = Record(place.database)
+        stored = record.campaign(place.campaign)
+        if stored is None:
+            raise AssertionError("find() returns campaigns that exist")
+        rounds = stored_rounds(record, stored.id)
+        cost = record.cost(stored.id)
+        waiting = record.missing(stored.id, rounds[-1].number) if rounds else []
+        leases = Claims(place.database).leases(stored.id)
+        events = record.events(stored.id)
+        shown = place.database.shown
     state = stored.state
     if state == "running" and stored.holder is None:
         state = "interrupted"
@@ -45,7 +45,7 @@ def status(
             "state": state,
             "ending": stored.ending,
             "controller": None if stored.holder is None else str(stored.holder),
-            "database": place.database.shown,
+            "database": shown,
             "calls": cost.calls,
             "core_seconds": cost.core_seconds,
             "by_role": {k: [s.calls, s.core_seconds] for k, s in cost.by_role.items()},
@@ -76,4 +76,4 @@ def status(
             say(f"  {share.calls} calls {name}")
     for e in events[-5:]:
         say(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(e.time))} {e.kind}: {e.message}")
-    say(f"database {place.database.shown}")
+    say(f"database {shown}")

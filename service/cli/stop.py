@@ -15,8 +15,8 @@ def stop(
     """Drain: the running controller finishes the calls in flight, buys nothing new and exits with code 0."""
     from farfield.db.record import Record
 
-    place = find(file, database, campaign, readonly=False)
-    if Record(place.database).request_stop(place.campaign):
-        print(f"{place.campaign}: stop asked for; calls in flight will finish. Resume with `farfield run`.")
-    else:
-        print(f"{place.campaign} is not running; nothing to stop.")
+    with find(file, database, campaign, readonly=False) as place:
+        if Record(place.database).request_stop(place.campaign):
+            print(f"{place.campaign}: stop asked for; calls in flight will finish. Resume with `farfield run`.")
+        else:
+            print(f"{place.campaign} is not running; nothing to stop.")

@@ -40,7 +40,8 @@ def verify(
         raise ConfigError("--json cannot ask; say --yes too")
     config, oracle = open_campaign(file)
     place = find(file, None, None, readonly=False)
-    with place.database as database, threadpool_limits(1):
+    with place, threadpool_limits(1):
+        database = place.database
         record = Record(database)
         stored = record.campaign(place.campaign)
         assert stored is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,17 +25,24 @@ NameOption = Annotated[str | None, typer.Option("--campaign", help="Name of the 
 
 @dataclass(frozen=True)
 class Place:
-    """An open database, the campaign's name in it, and the folder for what a verb writes."""
+    """An open database, the campaign's name in it, and the folder for what a verb writes. A context that closes it."""
 
     database: Database
     campaign: str
     folder: Path
 
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.database.close()
+
 
 def find(file: Path, database: str | None, campaign: str | None, *, readonly: bool = True) -> Place:
     """The campaign that `file`, or `database` with `campaign`, names. Raises ConfigError, SchemaError, RecordError."""
     from farfield.db.engine import open_database
-    from farfield.db.record import Record
     from farfield.service.campaign.config import CampaignConfig
 
     if database is None:
@@ -47,7 +55,19 @@ def find(file: Path, database: str | None, campaign: str | None, *, readonly: bo
     if path is not None and not path.exists():
         raise ConfigError(f"no database {path} yet; start the campaign with `farfield run`")
     opened = open_database(url, readonly=readonly)
-    names = Record(opened).campaigns()
+    place = Place(opened, name, folder)
+    try:
+        return _checked(place, path)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _checked(place: Place, path: Path | None) -> Place:
+    """`place` with a campaign that exists: the one named, or the only one where none is named."""
+    from farfield.db.record import Record
+
+    names, name = Record(place.database).campaigns(), place.campaign
     if not name and len(names) == 1:
         name = names[0]
     if name not in names:
@@ -55,4 +75,4 @@ def find(file: Path, database: str | None, campaign: str | None, *, readonly: bo
         raise RecordError(
             f"no campaign {name!r} in {path or 'the database'}: {known}" + ("; say --campaign" if names else "")
         )
-    return Place(opened, name, folder)
+    return Place(place.database, name, place.folder)
