@@ -81,7 +81,7 @@ class Runner:
         self.sending = Submission(client, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
         self.budget = Budget(config.budget)
-        self.campaign = 0
+        self.campaign = self._session = 0
         self._drain: str | None = None
         self._swept = 0.0
         self._lost = 0
@@ -102,6 +102,7 @@ class Runner:
         cluster is unfit) and what the loop raises; all that was bought is in the record.
         """
         with threadpool_limits(1), Session(self.claims) as session:
+            self._session = session.id
             self._open(session.id)
             try:
                 return self._rounds()
@@ -241,11 +242,15 @@ class Runner:
                 )
 
     def _sweep(self) -> None:
-        """Free what dead or silent processes hold."""
+        """Free what dead or silent processes hold; end when our own lease ran out (a suspended host) and was taken."""
         if time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
             self.claims.release_dead(*this_host())
             self.claims.expire()
+            stored = self.record.campaign(self.config.campaign.name)
+            holder = None if stored is None else stored.holder
+            if holder is not None and holder.session != self._session:
+                raise CampaignError(f"campaign {self.config.campaign.name} was taken over by {holder}; this one ends")
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

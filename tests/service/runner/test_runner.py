@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal, Stop
 from farfield.service.runner.clusters import connect
+from farfield.service.runner.listener import Progress, Silent
 from farfield.service.runner.recording import read_decisions
 from farfield.service.runner.runner import Runner
 from farfield.service.runner.session import Session
@@ -257,3 +260,29 @@ def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
     assert loop.told[0][0].energy == observed.values["E"]
     assert record.cost(campaign).calls == 1
     assert [p.name for p in folder.iterdir()] == ["half.damaged"]
+
+
+def test_a_killed_worker_costs_one_attempt_and_no_answer(bench: Bench) -> None:
+    group = [bulk("Cu", cubic=True) * (6, 6, 6) for _ in range(4)]
+    for k, atoms in enumerate(group):
+        atoms.positions[k] += 0.1
+    loop = ListLoop([decision(0, group, ("E", "F"))])
+    runner = bench.runner(loop)
+    killed: list[int] = []
+
+    class Killer(Silent):
+        def progressed(self, progress: Progress) -> None:
+            if killed or not progress.in_flight:
+                return
+            holders = [x.holder for x in runner.claims.leases(runner.campaign) if x.holder is not None]
+            if holders:
+                killed.append(holders[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+    runner.listener = Killer()
+    assert runner.run().converged
+    assert killed
+    assert attempts(bench)["finished"] == 4
+    assert attempts(bench).get("failed: worker lost", 0) <= 1
+    assert all(a.energy is not None and a.failure is None for a in loop.told[0])
+    assert [e.kind for e in runner.record.events(runner.campaign)].count("worker lost") >= 1
