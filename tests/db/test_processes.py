@@ -100,13 +100,13 @@ def test_kill_minus_nine_loses_nothing_that_was_told(
     processes = [writer("work") for _ in range(2)]
     ready(processes)
     go(processes)
-    told = [int(process.stdout.readline()) for process in processes]
+    lines = [process.stdout.readline() for process in processes]
     time.sleep(0.03)
     for process in processes:
         process.send_signal(signal.SIGKILL)
     for process in processes:
-        out, _ = process.communicate()
-        told += [int(line) for line in out.splitlines() if line.isdigit()]
+        lines += process.communicate()[0].splitlines()
+    told = [int(line) for line in lines if line.strip().isdigit()]
     a, b, o = schema.attempt.c, schema.blob.c, schema.observation.c
     with record.database.read() as connection:
         if record.database.dialect == "sqlite":
