@@ -29,6 +29,9 @@ class Verbs(TyperGroup):
         except OSError as fault:
             where = f" {fault.filename}" if fault.filename else ""
             line = f"cannot use{where}: {fault.strerror or fault}; check the path, its permissions and the disk"
+        except Exception as fault:
+            if not (line := _database_fault(fault)):
+                raise
         print(f"farfield: {line}", file=sys.stderr)
         raise typer.Exit(2)
 
@@ -41,6 +44,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Buy the oracle calculations that a surrogate needs to get one defect right, and stop by the estimated error.",
 )
+
+
+def _database_fault(fault: Exception) -> str:
+    """One line for a database that fails in the middle; empty for every other fault."""
+    if "sqlalchemy.exc" not in sys.modules:
+        return ""
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(fault, DBAPIError):
+        return ""
+    why = " ".join(str(fault.orig).split())
+    return f"the database fails ({why}); all that was acknowledged is in it: mend it and say the same again"
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ Power loss is another matter: there the database's synchronous writes stand guar
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -15,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ase import Atoms
+from distributed import LocalCluster
 from sqlalchemy import func, select
 
 from farfield.db import schema
@@ -61,14 +64,14 @@ folder = "."
 """
 
 
-def controller(folder: Path) -> subprocess.Popen[bytes]:
+def controller(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """`farfield run` in a process group of its own."""
     (folder / "tiny.toml").write_text(CAMPAIGN, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     environment.pop("FARFIELD_DATABASE", None)
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "farfield", "run", "tiny.toml"],
+            [sys.executable, "-m", "farfield", "run", "tiny.toml", *options],
             cwd=folder,
             stdout=output,
             stderr=output,
@@ -77,8 +80,8 @@ def controller(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def finish(folder: Path) -> None:
-    process = controller(folder)
+def finish(folder: Path, *options: str) -> None:
+    process = controller(folder, *options)
     assert process.wait(timeout=180) == 0, (folder / "output.txt").read_text(encoding="utf-8")
 
 
@@ -181,6 +184,28 @@ def test_ctrl_c_once_drains_twice_stops_and_run_resumes(tmp_path: Path) -> None:
     assert len(decided(tmp_path)) == CALLS
     assert attempts(tmp_path)["finished"] == CALLS
     assert "Traceback" not in (tmp_path / "output.txt").read_text(encoding="utf-8")
+
+
+def test_calls_in_flight_outlive_a_controller_whose_scheduler_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # spawned workers take the path along
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        process, watch = controller(tmp_path, "--scheduler", cluster.scheduler_address), Watch(tmp_path)
+        while process.poll() is None and watch.finished() < 1:
+            time.sleep(0.02)
+        process.kill()
+        process.wait(timeout=60)
+        watch.close()
+        finish(tmp_path, "--scheduler", cluster.scheduler_address)
+    assert attempts(tmp_path) == {"finished": CALLS}
 
 
 def attempts(folder: Path) -> dict[str, int]:
