@@ -1,0 +1,61 @@
+"""The table of rounds: every figure is there, whole, on a narrow and on a wide terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+
+import pytest
+from rich.console import Console
+
+from farfield.service.cli.rounds import WIDE, Round, rounds_table
+from farfield.service.estimates import Estimate
+
+
+def estimate() -> Estimate:
+    values = {f.name: None for f in fields(Estimate)} | {
+        "decision": 4,
+        "rung": (3, 3, 4),
+        "complete": False,
+        "basis_size": 173,
+        "eta_geo": 0.1234,
+        "in_sample": 0.0021,
+        "core": 0.0912,
+        "fc": 0.0345,
+        "v": 0.0056,
+        "fold": 0.0078,
+        "parametric_geo": 0.0099,
+        "eta_energy": -0.01234,
+        "formation_energy_raw": 11.2345,
+        "formation_energy": 11.2222,
+        "gates": {},
+        "reason": "core residual dominates: verify on 3x4x4",
+    }
+    return Estimate(**values)
+
+
+FIGURES = "3x3x4|1 EFV, 2 FC|1234|0.1234|0.0021|0.0912|0.0345|0.0056|0.0078|0.0099|173|-12.34|11.2345|11.2222".split(
+    "|"
+)
+
+
+@pytest.mark.parametrize("width", [80, 100, WIDE, 200])
+def test_every_figure_is_shown_whole(width: int) -> None:
+    rounds = [
+        Round(0, "1x1x1", "7 EV, 4 EFV", 0.1, "equation of state", None),
+        Round(4, "3x3x4", "1 EFV, 2 FC", 1234.5, "core residual dominates: verify on 3x4x4", estimate()),
+    ]
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(rounds_table(rounds, width))
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for figure in FIGURES:
+        assert figure in text
+    if width >= 200:
+        assert "core residual dominates: verify on 3x4x4" in text
+
+
+def test_a_round_is_plain_json() -> None:
+    row = Round(4, "3x3x4", "1 EFV", 1.0, "why", estimate()).to_json()
+    assert row["estimate"]["theta"] == 2.5
+    assert row["cells"] == "3x3x4"
