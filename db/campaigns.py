@@ -16,7 +16,18 @@ from farfield.db.calculations import store_oracle
 from farfield.db.clock import now
 from farfield.errors import RecordError
 
-__all__ = ["StoredCampaign", "StoredEvent", "campaign", "create", "events", "lease", "note", "release", "request_stop"]
+__all__ = [
+    "StoredCampaign",
+    "StoredEvent",
+    "campaign",
+    "create",
+    "events",
+    "lease",
+    "note",
+    "plain_text",
+    "release",
+    "request_stop",
+]
 
 
 @dataclass(frozen=True)
@@ -123,8 +134,19 @@ def request_stop(connection: Connection, name: str) -> bool:
 
 def note(connection: Connection, campaign_id: int, kind: str, message: str, data: Mapping[str, Any]) -> None:
     """Append an event."""
-    values = {"campaign_id": campaign_id, "kind": kind, "message": message, "data": dict(data), "created": now()}
+    values = {
+        "campaign_id": campaign_id,
+        "kind": kind,
+        "message": plain_text(message),
+        "data": dict(data),
+        "created": now(),
+    }
     connection.execute(insert(schema.event).values(values))
+
+
+def plain_text(message: str, limit: int = 4000) -> str:
+    """`message` as every database takes it: no NUL, no lone surrogates (a crashed program may say anything)."""
+    return message[:limit].encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
 def events(connection: Connection, campaign_id: int, kind: str | None = None) -> list[StoredEvent]:

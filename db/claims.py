@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from farfield.db import labels, schema, sessions
 from farfield.db.blobs import store_blob
 from farfield.db.calculations import calculation_ids
+from farfield.db.campaigns import plain_text
 from farfield.db.clock import now
 from farfield.db.engine import Database
 from farfield.db.identity import ordered_kinds
@@ -231,7 +232,7 @@ class Claims:
             if found.state not in schema.OPEN and found.failure != "worker lost":
                 return False
             outcome = {"state": "withdrawn"} if found.cancel else {"state": "failed", "failure": failure}
-            _set(connection, attempt, **outcome, message=message, ended=now(), core_seconds=core_seconds)
+            _set(connection, attempt, **outcome, message=plain_text(message), ended=now(), core_seconds=core_seconds)
             return True
 
     def withdraw(self, attempt: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ase import Atoms
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from farfield.db import schema
 from farfield.db.blobs import load_blob, load_blobs, store_blob
@@ -134,7 +134,7 @@ def store(connection: Connection, campaign: int, decision: DecisionLike, fingerp
                 "campaign? Resume it with `farfield run`"
             )
         return keys
-    count = len(connection.scalars(select(d.number).where(d.campaign_id == campaign)).all())
+    count = connection.scalars(select(func.count()).select_from(schema.decision).where(d.campaign_id == campaign)).one()
     if decision.number != count:
         raise RecordError(f"decision {decision.number} cannot follow {count} stored ones; store decisions in order")
     row = connection.scalars(

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from sqlalchemy import Connection, Select, func, select
 
 from farfield.db import schema
-from farfield.db.blobs import load_blobs
+from farfield.db.blobs import blocks, load_blobs
 from farfield.db.engine import Database
 from farfield.db.identity import structure_atoms
 from farfield.db.labels import Array, Labels, labels
@@ -103,56 +103,46 @@ def select_labelled(database: Database, selection: Selection | None = None, **fi
 def _pages(database: Database, wanted: Selection) -> Iterator[Labelled]:
     with database.read() as connection:
         campaign = None if wanted.campaign is None else _campaign(connection, wanted.campaign)
-    after = (-1, -1)
-    while True:
+        rows = connection.execute(_query(wanted, campaign)).all()  # narrow: no blob among them
+    for page in blocks(rows, PAGE):
         with database.read() as connection:
-            rows = connection.execute(_query(wanted, campaign, after)).all()
-            known = labels(connection, [r.id for r in rows])
-            data = load_blobs(connection, {r.blob_id for r in rows})
-            page = [_labelled(r, data[r.blob_id], known[r.id]) for r in rows]
-        yield from page
-        if len(rows) < PAGE:
-            return
-        after = (rows[-1].asked, rows[-1].id)
+            known = labels(connection, [r.id for r in page])
+            data = load_blobs(connection, {r.blob_id for r in page})
+        for r in page:
+            yield _labelled(r, data[r.blob_id], known[r.id])
 
 
-def _query(wanted: Selection, campaign: int | None, after: tuple[int, int]) -> Select[Any]:
-    """A page of calculations after (first proposal, calculation), the order of the whole selection."""
+def _query(wanted: Selection, campaign: int | None) -> Select[Any]:
+    """Calculations with labels and their first proposal, in the order of the proposals."""
     c, s, k = schema.calculation.c, schema.structure.c, schema.oracle.c
     o, p, d = schema.observation.c, schema.proposal.c, schema.decision.c
-    first = select(func.min(p.id)).join(schema.decision, d.id == p.decision_id).where(p.calculation_id == c.id)
+    asked = select(p.calculation_id, func.min(p.id).label("id")).group_by(p.calculation_id)
     if campaign is not None:
-        first = first.where(d.campaign_id == campaign)
-    # calculations outside any decision come last
-    asked = func.coalesce(first.scalar_subquery(), 2**62)
+        asked = asked.join(schema.decision, d.id == p.decision_id).where(d.campaign_id == campaign)
+    first = asked.subquery("first")
     found = select(o.id).where(o.calculation_id == c.id, o.detail == "")
     if wanted.kind is not None:
         found = found.where(o.kind == wanted.kind)
-    inner = (
-        select(c.id, c.key, s.key.label("structure"), s.formula, s.blob_id, k.fingerprint_hash, asked.label("asked"))
+    query = (
+        select(c.id, c.key, s.key.label("structure"), s.formula, s.blob_id, k.fingerprint_hash)
+        .add_columns(p.ordinal, p.role, p.term, p.n1, p.n2, p.n3, d.number, schema.campaign.c.name.label("campaign"))
+        .select_from(schema.calculation)
         .join(schema.structure, s.id == c.structure_id)
         .join(schema.oracle, k.id == c.oracle_id)
-        .where(found.exists())
-    )
-    if isinstance(wanted.natoms, int):
-        inner = inner.where(s.natoms == wanted.natoms)
-    elif wanted.natoms is not None:
-        inner = inner.where(s.natoms.between(*wanted.natoms))
-    if wanted.fingerprint is not None:
-        inner = inner.where(k.fingerprint_hash == wanted.fingerprint)
-    q = inner.subquery("q")
-    outer = (
-        select(q, p.ordinal, p.role, p.term, p.n1, p.n2, p.n3, d.number, schema.campaign.c.name.label("campaign"))
-        .outerjoin(schema.proposal, p.id == q.c.asked)
+        .join(first, first.c.calculation_id == c.id, isouter=campaign is None)
+        .outerjoin(schema.proposal, p.id == first.c.id)
         .outerjoin(schema.decision, d.id == p.decision_id)
         .outerjoin(schema.campaign, schema.campaign.c.id == d.campaign_id)
-        .where((q.c.asked > after[0]) | ((q.c.asked == after[0]) & (q.c.id > after[1])))
-        .order_by(q.c.asked, q.c.id)
-        .limit(PAGE)
+        .where(found.exists())
+        .order_by(p.id.is_(None), p.id, c.id)  # calculations outside any decision come last
     )
-    if campaign is not None:
-        outer = outer.where(p.id.is_not(None))
-    return outer if wanted.role is None else outer.where(p.role == wanted.role)
+    if isinstance(wanted.natoms, int):
+        query = query.where(s.natoms == wanted.natoms)
+    elif wanted.natoms is not None:
+        query = query.where(s.natoms.between(*wanted.natoms))
+    if wanted.fingerprint is not None:
+        query = query.where(k.fingerprint_hash == wanted.fingerprint)
+    return query if wanted.role is None else query.where(p.role == wanted.role)
 
 
 def _labelled(row: Any, data: bytes, known: Labels) -> Labelled:

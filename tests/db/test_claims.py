@@ -154,6 +154,14 @@ def test_failures_keep_class_message_and_charge(record, claims, session, running
         claims.fail(attempt, "tired", "no such class", 1.0)
 
 
+def test_whatever_a_program_says_can_be_recorded(record, claims, campaign, running) -> None:
+    attempt = running()
+    assert claims.fail(attempt, "crashed", "binary \0 and \udcff and " + "long " * 9999, 1.0)
+    assert row(record, attempt).message.startswith("binary ? and ? and long")
+    record.event(campaign, "crashed", "\0\udcff")
+    assert record.events(campaign)[0].message == "??"
+
+
 def test_a_silent_session_loses_what_it_holds(record, claims, keys, campaign, running, session) -> None:
     alive = claims.open_session("here", "boot-1", 5, 1.0)
     lost, kept = running(), running(key=keys[1], by=alive)

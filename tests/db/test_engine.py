@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -104,14 +106,25 @@ def test_an_unwritable_folder_is_refused_in_one_line() -> None:
     assert "run.folder" in refused("sqlite:////proc/farfield.db", create=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(path: Path) -> None:
-    path.parent.chmod(0o500)
-    try:
-        assert "permissions" in refused(f"sqlite:///{path}")
-        assert "permissions" in refused(f"sqlite:///{path.parent / 'new.db'}", create=True)
-    finally:
-        path.parent.chmod(0o700)
+    """As somebody to whom neither folder nor file belongs; root becomes nobody for it."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory(dir="/tmp" if root else None) as folder:
+        theirs = Path(shutil.copy(path, folder))
+        theirs.chmod(0o444)
+        Path(folder).chmod(0o555)
+        if root:
+            os.setresuid(65534, 65534, 0)
+        try:
+            assert "permissions" in refused(f"sqlite:///{theirs}")
+            assert "permissions" in refused(f"sqlite:///{folder}/new.db", create=True)
+            with open_database(f"sqlite:///{theirs}", readonly=True) as opened, opened.read() as connection:
+                assert connection.execute(select(schema.blob)).all() == []
+        finally:
+            if root:
+                os.setresuid(0, 0, 0)
+        assert os.listdir(folder) == [theirs.name]
+        Path(folder).chmod(0o755)
 
 
 def test_a_server_that_is_not_there_is_said_without_its_password(tmp_path: Path) -> None:
