@@ -11,7 +11,7 @@ from farfield.service.campaign.observed import Observed
 __all__ = ["FORCE_BOUND", "VIRIAL_BOUND", "check_oracle", "equilibrium"]
 
 FORCE_BOUND = VIRIAL_BOUND = 0.02
-"""Largest relative mismatch of F or V with -dE over the pair, above 1 meV."""
+"""Largest relative mismatch of F or V with -dE over the pair, above 0.5 meV."""
 
 
 def equilibrium(energies: Sequence[tuple[float, float]]) -> tuple[float, bool]:
@@ -60,6 +60,6 @@ def check_oracle(observed: Observed) -> str | None:
             voigt = np.array([e[0, 0], e[1, 1], e[2, 2], 2 * e[1, 2], 2 * e[0, 2], 2 * e[0, 1]])
             work = -float((0.5 * (a.virial + b.virial) * voigt).sum())
             name = "virials are not -dE/d(strain) (sign or unit?)"
-        if abs(drop - work) > bound * max(abs(drop), abs(work)) + 1e-3:
+        if abs(drop - work) > bound * max(abs(drop), abs(work)) + 5e-4:
             return f"the oracle's {name}: energy change {drop:.6f} eV, from the derivative {work:.6f} eV"
     return None

@@ -22,7 +22,7 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 UNIT: Size = (1, 1, 1)
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
 STRAIN, STRAIN_PAIRS = 0.02, 6
-CHECK_STEP = 0.01
+CHECK_RATTLE, CHECK_SHARE, CHECK_STRAIN = 0.02, 0.3, 0.005
 
 
 def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
@@ -34,20 +34,22 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
 
 
 def oracle_check_cells(host: Host, kinds: tuple[str, ...], rng: np.random.Generator) -> Iterator[Candidate]:
-    """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10)."""
+    """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10).
+
+    The displaced pair scales the rattle itself, so that its energies differ in any stable crystal.
+    """
     base = host.atoms()
-    base.positions += 0.05 * host.nearest / 2.5 * rng.normal(size=base.positions.shape)
-    direction = rng.normal(size=base.positions.shape)
-    direction -= direction.mean(axis=0)
-    direction /= np.linalg.norm(direction)
+    step = CHECK_RATTLE * host.nearest * rng.normal(size=base.positions.shape)
+    step -= step.mean(axis=0)
     for sign in (1, -1):
         atoms = base.copy()
-        atoms.positions += sign * CHECK_STEP * direction
+        atoms.positions += (1 + sign * CHECK_SHARE) * step
         meta = {"name": f"displaced{sign:+d}", "sign": sign}
         yield rounded(atoms), kinds, "check", "oracle check", UNIT, meta
+    base.positions += step
     if "V" not in kinds:
         return
-    e = strain_pairs(0.005, 1, rng)[0]
+    e = strain_pairs(CHECK_STRAIN, 1, rng)[0]
     for sign in (1, -1):
         meta = {"name": f"strained{sign:+d}", "sign": sign, "strain": (sign * e).tolist()}
         yield rounded(strained(base, sign * e)), kinds, "check", "oracle check", UNIT, meta
