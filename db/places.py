@@ -40,6 +40,7 @@ NETWORK = frozenset(
 )
 """File systems whose shared memory or locks do not hold between hosts: SQLite's WAL is unsafe there (store.md A3)."""
 
+
 MAGIC = b"SQLite format 3\0"
 
 
@@ -63,6 +64,17 @@ def filesystem(path: Path, mounts: str | None = None) -> str | None:
     return None if best is None else best[1]
 
 
+def _is_sqlite(path: Path) -> bool:
+    """By its first bytes; a live database (one with shared memory) is not opened.
+
+    Closing a handle of our own would drop every lock that SQLite holds on the file for this process.
+    """
+    if path.with_name(path.name + "-shm").exists():
+        return True
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
 def check_place(path: Path, *, create: bool, readonly: bool, mounts: str | None = None) -> None:
     """Refuse a path that cannot hold (or is not) a SQLite database, in one line. Touches nothing.
 
@@ -81,12 +93,9 @@ def check_place(path: Path, *, create: bool, readonly: bool, mounts: str | None 
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise RecordError(f"cannot write in {path.parent}; change its permissions, or run.folder and database.url")
         return
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(len(MAGIC))
-    except OSError as fault:
-        raise RecordError(f"cannot read {path} ({fault.strerror}); change its permissions or database.url") from fault
-    if head != MAGIC:
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise RecordError(f"cannot read {path} as a file; change its permissions or database.url")
+    if not _is_sqlite(path):
         raise RecordError(f"{path} is not a SQLite database; move it away, or change database.url")
     if not readonly and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         raise RecordError(f"cannot write to {path} and its folder; change their permissions, or copy the folder")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from farfield.db.engine import open_database
 from farfield.db.places import check_place, filesystem
 from farfield.errors import RecordError
 
@@ -43,3 +47,15 @@ def test_network_file_systems_are_refused_with_the_mend() -> None:
 
 def test_this_machine_has_a_file_system(tmp_path: Path) -> None:
     check_place(tmp_path / "a.db", create=True, readonly=False)
+
+
+def test_opening_again_in_one_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Closing a file handle drops a process's POSIX locks: a live database must not be opened as a file."""
+    path = tmp_path / "live.db"
+    with open_database(f"sqlite:///{path}", create=True) as first, first.write() as held:
+        held.execute(text("SELECT 1"))
+        with open_database(f"sqlite:///{path}"):
+            pass
+        code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0.1); c.execute('BEGIN IMMEDIATE')"
+        other = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+        assert "locked" in other.stderr

@@ -73,7 +73,7 @@ def test_decisions_are_told_in_order_and_whole() -> None:
 
 
 def test_an_oracle_inside_the_model_class_is_found_exactly() -> None:
-    """The surrogate equals the oracle: every term of the estimate vanishes, and the loop stops on the first two rungs."""
+    """The surrogate equals the oracle: every term of the estimate vanishes and the loop stops at once."""
     host = Host.named("fcc", ["Cu"], 3.6)
     basis = Basis.default(("Cu",), host.nearest, 0)
     loop, _ = play(config(), emt, rounds=2)
