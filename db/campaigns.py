@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, false, insert, select, true, update
 
 from farfield.db import schema, sessions
-from farfield.db.calculations import store_oracle
+from farfield.db.calculations import insert_new, store_oracle
 from farfield.db.clock import now
 from farfield.errors import RecordError
 
@@ -83,12 +83,12 @@ def campaign(connection: Connection, name: str) -> StoredCampaign | None:
 
 def create(connection: Connection, name: str, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> int:
     """Insert a campaign; its id. Raises RecordError when the name is taken."""
-    if campaign(connection, name) is not None:
-        raise RecordError(f"there is a campaign {name} in this database; resume it, or choose another name")
-    statement = insert(schema.campaign).returning(schema.campaign.c.id)
     oracle = store_oracle(connection, fingerprint)
     values = {"name": name, "state": "created", "config": dict(config), "oracle_id": oracle, "created": now()}
-    new: int = connection.scalars(statement.values(values)).one()
+    statement = insert_new(connection, schema.campaign).values(values)  # of two at once, one makes it
+    new: int | None = connection.scalars(statement.returning(schema.campaign.c.id)).one_or_none()
+    if new is None:
+        raise RecordError(f"there is a campaign {name} in this database; resume it, or choose another name")
     return new
 
 

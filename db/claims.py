@@ -131,9 +131,11 @@ class Claims:
                 .join(schema.decision, d.id == p.decision_id)
                 .where(p.calculation_id == row, d.campaign_id == campaign)
             ).one()
-            controller = connection.scalars(
+            owner = connection.execute(
                 select(schema.campaign.c.session_id).where(schema.campaign.c.id == campaign)
-            ).one()
+            ).one_or_none()
+            if owner is None:
+                raise RecordError(f"there is no campaign {campaign} in the record; create it first")
             new: int = connection.scalars(
                 insert(schema.attempt)
                 .returning(a.id)
@@ -144,7 +146,7 @@ class Claims:
                     proposal_id=asking,
                     kinds=",".join(asked),
                     state="waiting",
-                    session_id=controller,
+                    session_id=owner.session_id,
                     created=now(),
                 )
             ).one()
@@ -193,9 +195,10 @@ class Claims:
                 raise RecordError(f"the answer to attempt {attempt} has none of {found.kinds}; record it as a failure")
             data = labels.result_bytes(observations, kinds, found.natoms)
             values = {k: np.asarray(observations.values[k], dtype="<f8") for k in kinds}
-            unlike = labels.difference(connection, found.calculation_id, values)
             blob = store_blob(connection, data)
             accepted = labels.accept(connection, found.calculation_id, attempt, blob, values, observations.energy_zero)
+            second = {k: v for k, v in values.items() if k not in accepted}
+            unlike = labels.difference(connection, found.calculation_id, second)
             late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
             _set(
                 connection,

@@ -110,7 +110,8 @@ def accept(
 
 
 def difference(connection: Connection, calculation: int, values: Mapping[str, Array]) -> dict[str, float]:
-    """Largest |value - accepted label| of each kind that is accepted already."""
+    """Largest |value - accepted label| of each kind that has one. Ask after `accept`, for the kinds it did not take:
+    before, the one that wins may not have committed yet."""
     found = {}
     for kind, blob in accepted_kinds(connection, calculation).items():
         if kind in values:

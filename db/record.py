@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 from farfield.db import campaigns, decisions, force_constants, progress, schema
 from farfield.db.blobs import load_blob, store_blob
 from farfield.db.calculations import calculation_ids, insert_new, oracle_id, store_calculations, store_oracle
-from farfield.db.campaigns import StoredCampaign, StoredEvent
+from farfield.db.campaigns import StoredCampaign, StoredEvent, plain_text
 from farfield.db.clock import now
 from farfield.db.decisions import DecisionLike, StoredDecision, decision_row
 from farfield.db.engine import Database
@@ -55,7 +55,7 @@ class Record:
 
     def set_campaign_state(self, campaign_id: int, state: str, ending: str | None = None) -> None:
         """Set the campaign's state, and why it ended where it did."""
-        self._update_campaign(campaign_id, state=state, ending=ending)
+        self._update_campaign(campaign_id, state=state, ending=None if ending is None else plain_text(ending))
 
     def set_config(self, campaign_id: int, config: Mapping[str, Any]) -> None:
         """Replace the stored config (keys that a resumed campaign may change)."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from farfield.db import schema
+from farfield.db import labels, schema
 from farfield.db.claims import Claims
 from farfield.db.processes import process_start
 from farfield.db.record import Record
@@ -160,6 +163,10 @@ def test_whatever_a_program_says_can_be_recorded(record, claims, campaign, runni
     assert row(record, attempt).message.startswith("binary ? and ? and long")
     record.event(campaign, "crashed", "\0\udcff")
     assert record.events(campaign)[0].message == "??"
+    record.set_campaign_state(campaign, "interrupted", "\0\udcff")
+    stored = record.campaign("first")
+    assert stored is not None
+    assert stored.ending == "??"
 
 
 def test_a_silent_session_loses_what_it_holds(record, claims, keys, campaign, running, session) -> None:
@@ -214,6 +221,33 @@ def test_a_late_answer_after_another_is_superseded(record, claims, keys, session
     claims.finish(again, 2, answer(), 1.0)
     assert claims.finish(late, session, answer(shift=1e-3), 90.0) == ()
     assert row(record, late).state == "superseded"
+
+
+def test_of_two_answers_at_the_same_moment_the_second_keeps_its_difference(
+    record, claims, keys, session, running, answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, accepted = [running(), running()], {}
+    both, accept = threading.Barrier(2), labels.accept
+
+    def together(*given: Any) -> tuple[str, ...]:
+        with contextlib.suppress(threading.BrokenBarrierError):  # SQLite lets one writer in at a time
+            both.wait(0.5)
+        return accept(*given)
+
+    monkeypatch.setattr(labels, "accept", together)
+
+    def finish(k: int) -> None:
+        accepted[k] = claims.finish(attempts[k], session, answer(shift=0.25 * k), 1.0)
+
+    threads = [threading.Thread(target=finish, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(accepted.values()) == [(), ("E", "F", "V")]
+    (second,) = [row(record, attempts[k]) for k in range(2) if not accepted[k]]
+    assert second.state == "superseded"
+    assert second.difference == pytest.approx({"E": 0.25, "F": 0.25, "V": 0.25})
 
 
 def test_a_worker_given_up_as_lost_is_believed_when_it_reports_a_failure(record, claims, session, running) -> None:
@@ -315,3 +349,8 @@ def test_a_closed_session_holds_nothing(record, claims, session, running) -> Non
 def test_calculations_must_be_stored_first(claims, campaign) -> None:
     with pytest.raises(RecordError, match="not in the record"):
         claims.new_attempt("f" * 64, campaign, ("E",))
+
+
+def test_campaigns_must_be_created_first(claims, keys) -> None:
+    with pytest.raises(RecordError, match="no campaign 999"):
+        claims.new_attempt(keys[0], 999, ("E",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -229,6 +230,25 @@ def test_campaigns_are_told_apart_by_name(record: Record, campaign: int) -> None
     stored = record.campaign("first")
     assert stored is not None
     assert (stored.state, stored.ending) == ("converged", "tolerance met")
+
+
+def test_of_many_creators_of_one_name_one_makes_it(record: Record) -> None:
+    start, refused = threading.Barrier(4), []
+
+    def create() -> None:
+        start.wait()
+        try:
+            record.create_campaign("same", {}, {"adapter": "emt"})
+        except RecordError as fault:
+            refused.append(str(fault))
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 3
+    assert record.campaigns() == ["same"]
 
 
 def test_the_hash_is_that_of_the_oracles(record: Record) -> None:
