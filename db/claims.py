@@ -31,20 +31,13 @@ class AnswerLike(Protocol):
     """An answer on its way to the database, such as `answers.AnswerFile`."""
 
     @property
-    def attempt(self) -> int:
-        """The attempt it answers."""
-
+    def attempt(self) -> int: ...
     @property
-    def session(self) -> int:
-        """The session that held the attempt."""
-
+    def session(self) -> int: ...
     @property
-    def core_seconds(self) -> float:
-        """What the call cost."""
-
+    def core_seconds(self) -> float: ...
     @property
-    def observations(self) -> Observations:
-        """What was observed."""
+    def observations(self) -> Observations: ...
 
 
 @dataclass(frozen=True)
@@ -249,6 +242,23 @@ class Claims:
                 .returning(a.id)
             ).one_or_none()
             return taken is not None
+
+    def lose(self, attempt: int, why: str) -> bool:
+        """A task ended without a row, its worker alive or not: a waiting attempt is withdrawn, a running one fails as
+        `worker lost`, charged until now. False when it had ended. A late answer is taken all the same."""
+        with self.database.write() as connection:
+            found = _locked(connection, attempt)
+            ended: dict[str, Any] = {"message": plain_text(why), "ended": now()}
+            if found.state == "waiting" or (found.state == "running" and found.cancel):
+                ended["state"] = "withdrawn"
+            elif found.state == "running":
+                ended.update(state="failed", failure="worker lost")
+            else:
+                return False
+            if found.started is not None:
+                ended["core_seconds"] = now() - found.started
+            _set(connection, attempt, **ended)
+            return True
 
     def cancel(self, attempt: int) -> bool:
         """Withdraw a waiting attempt; ask the worker of a running one to kill the call. False when it had ended."""

@@ -81,7 +81,7 @@ def write_extxyz(path: Path, database: Database, selection: Selection | None = N
     wanted = selection or Selection(**filters)
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    summary = _Summary()
+    summary = _Summary(wanted)
     try:
         with part.open("w", encoding="utf-8", newline="\n") as stream:
             for row in select_labelled(database, wanted):
@@ -93,7 +93,7 @@ def write_extxyz(path: Path, database: Database, selection: Selection | None = N
         if not summary.structures:
             raise RecordError("nothing to export: no label matches; see `farfield status` for what there is")
         manifest = path.with_name(path.stem + ".manifest.json")
-        content = _manifest(database, wanted, summary, path.name)
+        content = _manifest(database, summary, path.name)
         part.replace(path)
         note = manifest.with_name(manifest.name + ".part")
         note.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -108,7 +108,8 @@ def write_extxyz(path: Path, database: Database, selection: Selection | None = N
 class _Summary:
     """What the manifest says of the rows, gathered while they stream by."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Selection) -> None:
+        self.wanted = wanted
         self.structures = self.atoms = 0
         self.content, self.keys = hashlib.sha256(), hashlib.sha256()
         self.kinds: Counter[str] = Counter()
@@ -117,8 +118,12 @@ class _Summary:
         self.fingerprint: str | None = None
 
     def add(self, row: Labelled, text: str) -> None:
-        if self.fingerprint not in (None, row.fingerprint):
-            raise RecordError("the labels are of more than one oracle, which no fit may mix; select a campaign")
+        if self.fingerprint is not None and self.fingerprint != row.fingerprint:
+            mend = (
+                "select one of its oracles by fingerprint" if self.wanted.campaign is not None else "select a campaign"
+            )
+            names = f"{self.fingerprint[:12]} and {row.fingerprint[:12]}"
+            raise RecordError(f"the labels are of more than one oracle ({names}), which no fit may mix; {mend}")
         self.fingerprint = row.fingerprint
         self.structures += 1
         self.atoms += int(text[: text.index("\n")])
@@ -129,7 +134,7 @@ class _Summary:
         self.formulas[row.formula] += 1
 
 
-def _manifest(database: Database, wanted: Selection, summary: _Summary, name: str) -> dict[str, Any]:
+def _manifest(database: Database, summary: _Summary, name: str) -> dict[str, Any]:
     o = schema.oracle.c
     with database.read() as connection:
         fingerprint = connection.scalars(select(o.fingerprint).where(o.fingerprint_hash == summary.fingerprint)).one()
@@ -146,7 +151,7 @@ def _manifest(database: Database, wanted: Selection, summary: _Summary, name: st
         "units": UNITS,
         "missing_labels": "a key that is absent was not computed",
         "oracle": {"fingerprint": fingerprint, "sha256": summary.fingerprint},
-        "selection": {k: v for k, v in asdict(wanted).items() if v is not None},
+        "selection": {k: v for k, v in asdict(summary.wanted).items() if v is not None},
         "schema_revision": schema.REVISION,
         "farfield": farfield.__version__,
     }

@@ -32,7 +32,8 @@ class Selection:
     """What to select; None means any.
 
     `campaign`: its name; labels that its decisions asked for, whoever paid. `kind`: E, F or V must be there. `natoms`:
-    a number or an inclusive (least, most). `role`: of the first proposal. `fingerprint`: the oracle's hash.
+    a number or an inclusive (least, most). `role`: of the first proposal. `fingerprint`: the oracle's hash, or its
+    beginning.
     """
 
     campaign: str | None = None
@@ -141,7 +142,7 @@ def _query(wanted: Selection, campaign: int | None) -> Select[Any]:
     elif wanted.natoms is not None:
         query = query.where(s.natoms.between(*wanted.natoms))
     if wanted.fingerprint is not None:
-        query = query.where(k.fingerprint_hash == wanted.fingerprint)
+        query = query.where(k.fingerprint_hash.startswith(wanted.fingerprint, autoescape=True))
     return query if wanted.role is None else query.where(p.role == wanted.role)
 
 

@@ -318,6 +318,22 @@ def test_a_process_that_has_ended_unreaped_is_gone() -> None:
     assert process_start(child.pid) is None
 
 
+def test_a_task_that_ends_without_a_row_is_given_up(record, claims, keys, campaign, session, running, answer) -> None:
+    waiting, lost, cancelled = claims.new_attempt(keys[1], campaign, ("E",)), running(), running()
+    assert claims.cancel(cancelled)
+    assert [claims.lose(a, "No space left on device") for a in (waiting, lost, cancelled)] == [True] * 3
+    assert [row(record, a).state for a in (waiting, lost, cancelled)] == ["withdrawn", "failed", "withdrawn"]
+    assert row(record, lost).failure == "worker lost"
+    assert row(record, waiting).core_seconds is None
+    assert 0 <= row(record, lost).core_seconds < 60
+    assert claims.leases(campaign) == []
+    assert not claims.lose(lost, "again")
+    # the worker was alive and delivers after all
+    assert claims.finish(lost, session, answer(), 3.0) == ("E", "F", "V")
+    assert not claims.lose(lost, "too late")
+    assert row(record, lost).state == "finished"
+
+
 def test_leases_say_who_holds_what(record, claims, keys, campaign, session, running) -> None:
     attempt = running()
     (lease,) = claims.leases(campaign)

@@ -143,6 +143,28 @@ def test_oracles_are_not_mixed(record, claims, emt_cells, session, decide, answe
     assert write_extxyz(tmp_path / "data.xyz", record.database, campaign="other").structures == 1
 
 
+def test_a_campaign_that_went_on_with_another_version_is_exported_by_version(
+    record, claims, campaign, session, decide, answer, tmp_path: Path
+) -> None:
+    versions = []
+    for number in range(2):
+        record.set_oracle(campaign, {"adapter": "emt", "version": number})
+        stored = record.campaign("first")
+        versions.append(stored.fingerprint_hash)
+        (key,) = record.store_decision(campaign, decide(number, 1))
+        attempt = claims.new_attempt(key, campaign, ("E",))
+        assert claims.claim(attempt, session)
+        claims.finish(attempt, session, answer("E"), 1.0)
+    path = tmp_path / "data.xyz"
+    with pytest.raises(RecordError, match="by fingerprint") as said:
+        write_extxyz(path, record.database, campaign="first")
+    assert all(v[:12] in str(said.value) for v in versions)
+    for v in versions:
+        done = write_extxyz(path, record.database, campaign="first", fingerprint=v[:12])
+        assert done.structures == 1
+        assert json.loads(done.manifest.read_text())["oracle"]["sha256"] == v
+
+
 def test_nothing_is_said_and_writes_nothing(record, campaign, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="nothing to export"):
         write_extxyz(tmp_path / "data.xyz", record.database, campaign="first")
