@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.training import reference_energy
-from farfield.service.cells import ForceConstantCell, Size
+from farfield.service.cells import ForceConstantCell, Size, strained
 from farfield.service.estimates import (
     Dilute,
     EnergyError,
@@ -183,7 +183,7 @@ def assess(
     if with_dilute and label.virial is not None and host_virial is not None and observed.strain_pairs():
         evaluate = solution.surrogate.evaluate
         strains = [p.strain for p, _ in observed.strain_pairs()]
-        pairs = virial_pairs(lambda e: evaluate(_strained(problem, e))[2], strains)
+        pairs = virial_pairs(lambda e: evaluate(strained(problem.host.atoms(), e))[2], strains)
         dilute = dilute_limit(label.virial, host_virial, cell, target, solution.constants, pairs)
     return Assessment(
         geometry,
@@ -199,9 +199,3 @@ def assess(
         tail_l4,
         dilute,
     )
-
-
-def _strained(problem: Problem, e: Array):  # type: ignore[no-untyped-def]
-    from farfield.service.cells import strained
-
-    return strained(problem.host.atoms(), e)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -64,7 +64,7 @@ class Solution:
         return Preconditioner(self.target, self.operator)
 
     @cached_property
-    def _product(self):  # type: ignore[no-untyped-def]
+    def _product(self) -> Callable[[Array], Array]:
         evaluate = self.surrogate.evaluator(self.target.symbols, self.target.cell)
         return hessian_product(lambda x: evaluate(x)[1], self.target.x0 + self.u)
 
