@@ -233,7 +233,9 @@ class Runner:
             return
         self.claims.withdraw(back.attempt)  # where no worker had claimed it
         self._swept = 0.0
-        if back.outcome == "lost":
+        if back.outcome == "raised":  # it is over, though its worker may live: nobody would ever finish the row
+            self.claims.lose(back.attempt, back.message)
+        if back.outcome in ("lost", "raised"):
             self._lost += 1
             self._note("worker lost", f"attempt {back.attempt}: {back.message}")
             if self._lost >= DYING:

@@ -27,7 +27,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Return:
-    """A task that came back: what it said ("finished", "failed", "not claimed"), or "lost" with its worker."""
+    """A task that came back: what it said ("finished", "failed", "not claimed"), "raised", or "lost" by the scheduler."""
 
     attempt: int
     calculation: str
@@ -84,11 +84,10 @@ class Submission:
         calculation, future = self._futures.pop(attempt)
         if future.status == "finished":
             return [Return(attempt, calculation, str(future.result(timeout=10)))]
-        message = "the scheduler let it go"
         if future.status == "error":
             fault = future.exception(timeout=10)
-            message = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return [Return(attempt, calculation, "lost", message)]
+            return [Return(attempt, calculation, "raised", f"{type(fault).__name__}: {fault}".splitlines()[0])]
+        return [Return(attempt, calculation, "lost", "the scheduler let it go")]
 
     def withdraw_waiting(self) -> int:
         """Take back every attempt that no worker has claimed yet; the rest is in flight and may finish."""

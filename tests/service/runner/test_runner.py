@@ -286,3 +286,13 @@ def test_a_killed_worker_costs_one_attempt_and_no_answer(bench: Bench) -> None:
     assert attempts(bench).get("failed: worker lost", 0) <= 1
     assert all(a.energy is not None and a.failure is None for a in loop.told[0])
     assert [e.kind for e in runner.record.events(runner.campaign)].count("worker lost") >= 1
+
+
+def test_a_worker_that_cannot_write_its_answer_ends_the_call_not_the_campaign(bench: Bench) -> None:
+    """Its session lives on, so no lease would ever run out: the attempt is given up when its task raises."""
+    (bench.folder / "scratch").mkdir()
+    (bench.folder / "scratch" / "answers").write_text("a file where the folder should be")
+    loop = ListLoop([decision(0, cells(9, 1))])
+    bench.runner(loop).run()
+    assert loop.told[0][0].failure == "worker lost"
+    assert set(attempts(bench)) == {"failed: worker lost"}
