@@ -27,7 +27,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Return:
-    """A task that came back: what it said ("finished", "failed", "not claimed"), "raised", or "lost" by the scheduler."""
+    """A task that came back: what it said ("finished", "failed", "not claimed"), "raised", or "lost"."""
 
     attempt: int
     calculation: str
