@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from farfield.db.progress import Cost
+    from farfield.oracles.oracle import Oracle
     from farfield.service.runner.verification import Truth
 
 __all__ = ["verify"]
@@ -32,7 +34,7 @@ def verify(
     from farfield.service.cli.where import find
     from farfield.service.estimates import Estimate
     from farfield.service.runner.clusters import connect
-    from farfield.service.runner.recording import restore
+    from farfield.service.runner.recording import as_estimated
     from farfield.service.runner.session import Session
     from farfield.service.runner.verification import EXPECTED_CALLS, Buyer, true_errors
 
@@ -48,13 +50,13 @@ def verify(
         estimates = record.estimates(stored.id)
         if not estimates:
             raise CampaignError(f"{place.campaign} has no estimate to verify yet; let `farfield run` go on")
-        loop = restore(config, oracle, record, stored.id)
+        loop = as_estimated(config, oracle, record, stored.id, max(estimates))
         natoms = loop.problem.target.natoms
-        seconds = EXPECTED_CALLS * oracle.cost(natoms)
+        seconds = EXPECTED_CALLS * _expected(oracle, record.cost(stored.id), natoms)
         if not as_json:
             print(
                 f"verify relaxes the defect with {oracle.name} in the target cell: about {EXPECTED_CALLS} calls of "
-                f"{natoms} atoms, {seconds:.3g} core-seconds by the oracle's own hint"
+                f"{natoms} atoms, {seconds:.3g} core-seconds by the times of the calls so far"
             )
         if not yes and not typer.confirm("Buy them?"):
             raise typer.Exit(1)
@@ -73,6 +75,13 @@ def verify(
         if cost is not None:
             print(f"bought so far for verification: {cost.calls} calls, {cost.core_seconds:.1f} core-seconds")
     raise typer.Exit(0 if truth.within else 1)
+
+
+def _expected(oracle: Oracle, cost: Cost, natoms: int) -> float:
+    """Core-seconds of one call on `natoms` atoms: the oracle's hint, scaled by what the campaign's calls took."""
+    hinted = sum(share.calls * oracle.cost(n) for n, share in cost.by_size.items())
+    scale = cost.core_seconds / hinted if hinted > 0 and cost.core_seconds > 0 else 1.0
+    return scale * oracle.cost(natoms)
 
 
 def _sentence(t: Truth) -> str:

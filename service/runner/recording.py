@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from farfield.service.estimates import Estimate
     from farfield.service.surrogate import Surrogate
 
-__all__ = ["LoopLike", "Start", "oracle_info", "read_answers", "read_decisions", "restore", "start_loop", "write_down"]
+__all__ = [
+    "LoopLike",
+    "Start",
+    "as_estimated",
+    "oracle_info",
+    "read_answers",
+    "read_decisions",
+    "restore",
+    "start_loop",
+    "write_down",
+]
 
 
 class LoopLike(Protocol):
@@ -66,6 +76,18 @@ def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: in
     decisions = read_decisions(record, campaign)
     settled = decisions if not decisions or not record.missing(campaign, decisions[-1].number) else decisions[:-1]
     return Loop.restore(config, oracle_info(oracle), decisions, [read_answers(record, campaign, d) for d in settled])
+
+
+def as_estimated(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int, number: int) -> Loop:
+    """The loop as it stood when decision `number` was made: its solution is the one that its estimate is of.
+
+    A campaign that ended by its budget has refitted since then.
+    """
+    from farfield.service.campaign.loop import Loop
+
+    decisions = read_decisions(record, campaign)[: number + 1]
+    answers = [read_answers(record, campaign, d) for d in decisions[:-1]]
+    return Loop.restore(config, oracle_info(oracle), decisions, answers)
 
 
 def read_decisions(record: Record, campaign: int) -> list[Decision]:

@@ -16,6 +16,7 @@ from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Decision, OracleInfo, Stop
 from farfield.service.campaign.loop import Loop
+from farfield.service.runner.recording import as_estimated
 
 CONFIG = CampaignConfig.from_mapping(
     {
@@ -96,6 +97,17 @@ def test_restored_loop_goes_on_where_the_record_ends(played: tuple[Path, int, St
         assert Loop.restore(CONFIG, INFO, stored, answers).ask() == stop
         in_flight = Loop.restore(CONFIG, INFO, stored, answers[:-1])
         assert in_flight.decisions_told == len(stored) - 1
+
+
+def test_each_estimate_speaks_of_the_surrogate_of_its_decision(played: tuple[Path, int, Stop]) -> None:
+    path, campaign, _ = played
+    with open_database(f"sqlite:///{path}", readonly=True) as database:
+        record = Record(database)
+        for number, estimate in record.estimates(campaign).items():
+            solution = as_estimated(CONFIG, ORACLE, record, campaign, number).solution
+            assert solution is not None
+            assert np.isclose(solution.formation_energy, estimate["formation_energy_raw"], atol=1e-9)
+            assert solution.surrogate.basis.size == estimate["basis_size"]
 
 
 def test_record_shows_why_each_kind_was_bought(played: tuple[Path, int, Stop]) -> None:
