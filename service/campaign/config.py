@@ -52,7 +52,9 @@ class CampaignSection(Section):
     """Name and seed."""
 
     name: str = Field(default="campaign", description="names the campaign in the database: letters, digits, . _ -")
-    seed: int = Field(default=0, ge=0, description="the one seed; the same seed and record give the same proposals")
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="the one seed; the same seed and record give the same proposals"
+    )
 
     @field_validator("name")
     @classmethod
@@ -117,6 +119,15 @@ class OracleSection(Section):
     parameters: dict[str, Any] = Field(default_factory=dict, description="passed to the oracle")
     wall_time: Positive = Field(default=3600.0, description="limit of one call, s")
     memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB")
+
+    @field_validator("parameters")
+    @classmethod
+    def _plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(parameters, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("use texts, finite numbers, true, false, lists and tables; no dates, nan or inf") from None
+        return parameters
 
 
 class SurrogateSection(Section):
