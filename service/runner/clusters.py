@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from farfield.errors import CampaignError, ConfigError
@@ -19,7 +22,7 @@ from farfield.service.campaign.config import ClusterSection
 from farfield.service.runner.host import this_host
 
 if TYPE_CHECKING:
-    from distributed import Client, WorkerPlugin
+    from distributed import Client
 
 __all__ = ["check_address", "connect", "slots"]
 
@@ -46,8 +49,8 @@ def connect(section: ClusterSection, *, one_host: bool) -> Iterator[Client]:
     with dask.config.set(settings):
         if section.scheduler is None:
             security = Security.temporary()
-            with (
-                LocalCluster(
+            with _interrupts_held() as held:
+                cluster = LocalCluster(
                     n_workers=section.workers,
                     threads_per_worker=1,
                     processes=True,
@@ -58,10 +61,10 @@ def connect(section: ClusterSection, *, one_host: bool) -> Iterator[Client]:
                     worker_dashboard_address=None,
                     memory_limit=0,  # the sandbox watches memory; Dask's limit would kill the worker with it
                     silence_logs=logging.CRITICAL,
-                ) as cluster,
-                Client(cluster, security=security, set_as_default=False) as client,
-            ):
-                client.register_plugin(_interrupt_plugin())
+                )
+            with cluster, Client(cluster, security=security, set_as_default=False) as client:
+                if held:
+                    raise KeyboardInterrupt
                 yield client
             return
         check_address(section.scheduler, insecure=section.insecure)
@@ -124,22 +127,24 @@ def _check_workers(client: Client, address: str, *, one_host: bool) -> None:
             )
 
 
-def _interrupt_plugin() -> WorkerPlugin:
-    """A plug-in for every worker, restarted ones too: Ctrl-C reaches all processes of a terminal, and only the
-    controller may act on it (it drains first)."""
-    from distributed import WorkerPlugin
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Ctrl-C reaches all processes of a terminal, and only the controller may act on it, once its cluster stands.
 
-    class Interrupts(WorkerPlugin):
-        name = "farfield-interrupts"
-
-        def setup(self, worker: Any) -> None:
-            import signal
-            import threading
-
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return Interrupts()
+    Threads begun here block SIGINT, and so do the processes they start, then and later: all the cluster's workers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    resource_tracker.ensure_running()  # its start would unblock the signal again
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield held
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
 
 
 def _is_loopback(host: str) -> bool:

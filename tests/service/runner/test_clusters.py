@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_local_cluster_is_encrypted_with_one_thread_per_process() -> None:
             os.kill(pid, signal.SIGINT)
         assert client.submit(os.getpid, key="after", pure=False).result(timeout=30) in pids
         assert stranger_hears(urlsplit(info["address"]).port or 0) == b""
+
+
+def test_ctrl_c_while_the_cluster_starts_is_heard_when_it_stands() -> None:
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), connect(ClusterSection(workers=1), one_host=True):
+        raise AssertionError("the interrupt was lost")
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def stranger_hears(port: int) -> bytes:
