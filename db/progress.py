@@ -15,15 +15,17 @@ from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
 
-__all__ = ["Cost", "Missing", "Share", "StoredAnswer", "answers", "charges", "cost", "missing"]
+__all__ = ["TRIED_AGAIN", "Cost", "Missing", "Share", "StoredAnswer", "answers", "charges", "cost", "missing"]
 
 Counts = dict[int, dict[str, int]]
+TRIED_AGAIN = "tried again"
+"""The event from which on failures count anew: somebody resumed a campaign that had ended for want of answers."""
 
 
 @dataclass(frozen=True)
 class Missing:
     """A proposal that is not answered in full: the kinds not accepted yet, how often attempts of this campaign failed
-    by class, and the attempts (of any campaign) for it that are waiting or running."""
+    by class since it was last told to try again, and the attempts (of any campaign) that are waiting or running."""
 
     ordinal: int
     calculation: str
@@ -173,13 +175,18 @@ def _asked(connection: Connection, campaign: int, number: int) -> list[Row[Any]]
 
 
 def _failures(connection: Connection, campaign: int, calculations: list[int]) -> Counts:
-    """Failed attempts by class; those of other campaigns burn no budget of this one."""
-    a = schema.attempt.c
+    """Failed attempts by class; those of other campaigns, and those before a new start, burn no budget of this one."""
+    a, e = schema.attempt.c, schema.event.c
+    again = connection.scalars(
+        select(func.max(e.created)).where(e.campaign_id == campaign, e.kind == TRIED_AGAIN)
+    ).one()
     out: Counts = {}
     for block in blocks(calculations):
         for i, failure, n in connection.execute(
             select(a.calculation_id, a.failure, func.count())
-            .where(a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed")
+            .where(
+                a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed", a.created >= (again or 0.0)
+            )
             .group_by(a.calculation_id, a.failure)
         ):
             out.setdefault(i, {})[failure] = n

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.identity import structure_bytes
-from farfield.db.progress import Missing
+from farfield.db.progress import TRIED_AGAIN, Missing
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
@@ -144,6 +144,8 @@ class Runner:
         self.record.set_config(self.campaign, json.loads(self.config.to_json()))
         self._note("resumed", f"campaign {name}")
         self._ingest()
+        if stored.state == "ended":
+            self._try_again()
         for lease in self.claims.leases(self.campaign):
             if lease.holder is not None:
                 self._note("waiting", f"attempt {lease.attempt} is still held by {lease.holder}")
@@ -155,6 +157,13 @@ class Runner:
                 f"campaign {self.config.campaign.name} is already run by {holder}; wait for it, or stop it with "
                 "`farfield stop`"
             )
+
+    def _try_again(self) -> None:
+        """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""
+        last = self.record.last_decision(self.campaign)
+        missing = [] if last is None else self.record.missing(self.campaign, last.number)
+        if given_up := [m for m in missing if spent_class(m.failures) is not None]:
+            self._note(TRIED_AGAIN, f"calculations that were given up: {len(given_up)}")
 
     def _ingest(self) -> None:
         """Take in answers that were on disk before their worker could commit them."""

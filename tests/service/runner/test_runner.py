@@ -296,3 +296,21 @@ def test_a_worker_that_cannot_write_its_answer_ends_the_call_not_the_campaign(be
     bench.runner(loop).run()
     assert loop.told[0][0].failure == "worker lost"
     assert set(attempts(bench)) == {"failed: worker lost"}
+
+
+def test_a_campaign_that_ended_without_answers_tries_again_when_it_is_resumed(bench: Bench) -> None:
+    class Strict(ListLoop):
+        def ask(self) -> Decision | Stop:
+            failed = any(a.failure for told in self.told for a in told)
+            return Stop("no answer", False, 1) if failed else super().ask()
+
+    (bench.folder / "scratch").mkdir()
+    (bench.folder / "scratch" / "answers").write_text("a file where the folder should be")
+    given = [decision(0, cells(9, 1))]
+    assert bench.runner(Strict(given)).run().exit_code == 1
+    spent = attempts(bench)["failed: worker lost"]
+    (bench.folder / "scratch" / "answers").unlink()
+    mended = Strict(given)
+    assert bench.runner(mended).run().converged
+    assert mended.told[0][0].energy is not None
+    assert attempts(bench) == {"failed: worker lost": spent, "finished": 1}
