@@ -39,12 +39,13 @@ def run(
     from rich.console import Console
 
     from farfield.db.engine import open_database
+    from farfield.oracles.fingerprint import fingerprint_hash
     from farfield.service.cli.display import Display
     from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.rounds import stored_rounds
     from farfield.service.runner.clusters import connect
     from farfield.service.runner.recording import start_loop
-    from farfield.service.runner.runner import Runner
+    from farfield.service.runner.runner import Runner, refuse_change
 
     config, oracle = open_campaign(file, workers=workers, scheduler=scheduler)
     start = start_loop(config, oracle)
@@ -56,6 +57,8 @@ def run(
     with open_database(config.database_url, create=True) as database:
         record = _record(database)
         stored = record.campaign(name)
+        if stored is not None:  # before a cluster starts and anything is written
+            refuse_change(config, fingerprint_hash(oracle), stored, accept_version=accept_version)
         known = [] if stored is None else stored_rounds(record, stored.id)
         try:
             with (

@@ -30,11 +30,13 @@ def verify(
     from farfield.db.claims import Claims
     from farfield.db.record import Record
     from farfield.errors import CampaignError, ConfigError
+    from farfield.oracles.fingerprint import fingerprint_hash
     from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.where import find
     from farfield.service.estimates import Estimate
     from farfield.service.runner.clusters import connect
     from farfield.service.runner.recording import as_estimated
+    from farfield.service.runner.runner import refuse_change
     from farfield.service.runner.session import Session
     from farfield.service.runner.verification import EXPECTED_CALLS, Buyer, true_errors
 
@@ -47,6 +49,7 @@ def verify(
         record = Record(database)
         stored = record.campaign(place.campaign)
         assert stored is not None
+        refuse_change(config, fingerprint_hash(oracle), stored)
         estimates = record.estimates(stored.id)
         if not estimates:
             raise CampaignError(f"{place.campaign} has no estimate to verify yet; let `farfield run` go on")

@@ -18,6 +18,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from farfield.db import answers
+from farfield.db.campaigns import StoredCampaign
 from farfield.db.claims import Claims
 from farfield.db.identity import structure_bytes
 from farfield.db.progress import TRIED_AGAIN, Missing
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
 
-__all__ = ["Result", "Runner", "order_for", "scratch_of"]
+__all__ = ["Result", "Runner", "order_for", "refuse_change", "scratch_of"]
 
 POLL_SECONDS = 0.5
 """Longest wait for a task before stop flag, leases and budgets are looked at again."""
@@ -125,17 +126,7 @@ class Runner:
             self._lease(session)
             self._note("created", f"campaign {name} with the oracle {self.oracle.name}")
             return
-        if changed := self.config.changed_from(CampaignConfig.from_mapping(stored.config)):
-            raise CampaignError(
-                f"campaign {name} was started with other values of {', '.join(changed)}; "
-                "set them back, or give the campaign another name"
-            )
-        other = stored.fingerprint_hash != self.fingerprint
-        if other and not self.accept_version:
-            raise CampaignError(
-                f"campaign {name} was started with another version of the oracle {self.oracle.name}; "
-                "install that version, or say --accept-version to go on with this one"
-            )
+        other = refuse_change(self.config, self.fingerprint, stored, accept_version=self.accept_version)
         self.campaign = stored.id
         self._lease(session)
         if other:
@@ -288,6 +279,28 @@ class Runner:
     def _note(self, kind: str, message: str) -> None:
         self.record.event(self.campaign, kind, message)
         self.listener.noted(kind, message)
+
+
+def refuse_change(
+    config: CampaignConfig, fingerprint: str, stored: StoredCampaign, *, accept_version: bool = False
+) -> bool:
+    """Refuse a file that is not the one the campaign was started with; whether its oracle, by its hash, is another.
+
+    Raises CampaignError. Writes nothing.
+    """
+    name = config.campaign.name
+    if changed := config.changed_from(CampaignConfig.from_mapping(stored.config)):
+        raise CampaignError(
+            f"campaign {name} was started with other values of {', '.join(changed)}; "
+            "set them back, or give the campaign another name"
+        )
+    other = stored.fingerprint_hash != fingerprint
+    if other and not accept_version:
+        raise CampaignError(
+            f"campaign {name} was started with another version of the oracle {config.oracle.name}; "
+            "install that version, or say `farfield run --accept-version` to go on with this one"
+        )
+    return other
 
 
 def scratch_of(config: CampaignConfig) -> Path:

@@ -97,6 +97,24 @@ def test_report_is_one_file(folder: Path, tmp_path: Path) -> None:
     assert 'src="http' not in text
 
 
+@pytest.mark.parametrize("verb", [("run",), ("verify", "--yes")])
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [("size = 5", "size = 6", "target.size"), ("seed = 0", "seed = 1", "campaign.seed")],
+)
+def test_another_file_than_the_campaign_s_is_refused_and_nothing_written(
+    folder: Path, verb: tuple[str, ...], old: str, new: str, says: str
+) -> None:
+    text = (folder / "cu.toml").read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (folder / "other.toml").write_text(text.replace(old, new), encoding="utf-8")
+    before = (folder / "runs" / "cu" / "campaign.db").read_bytes()
+    done = call(folder, verb[0], "other.toml", *verb[1:])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert says in done.stderr
+    assert (folder / "runs" / "cu" / "campaign.db").read_bytes() == before
+
+
 def test_stop_of_an_idle_campaign_says_so(folder: Path) -> None:
     done = call(folder, "stop", "cu.toml")
     assert (done.exit_code, "not running" in done.stdout) == (0, True)
