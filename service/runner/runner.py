@@ -235,6 +235,7 @@ class Runner:
         self._swept = 0.0
         if back.outcome == "raised":  # it is over, though its worker may live: nobody would ever finish the row
             self.claims.lose(back.attempt, back.message)
+            self._ingest()  # the answer may be on disk already, and need not be bought again
         if back.outcome in ("lost", "raised"):
             self._lost += 1
             self._note("worker lost", f"attempt {back.attempt}: {back.message}")

@@ -288,6 +288,37 @@ def test_a_killed_worker_costs_one_attempt_and_no_answer(bench: Bench) -> None:
     assert [e.kind for e in runner.record.events(runner.campaign)].count("worker lost") >= 1
 
 
+def test_an_answer_on_disk_of_a_worker_that_died_is_not_bought_again(bench: Bench) -> None:
+    from farfield.db import answers
+
+    atoms = bulk("Cu", cubic=True) * (10, 10, 10)
+    atoms.positions[0] += 0.1
+    oracle = registry.load("emt")
+    observed = oracle.evaluate(atoms, ("E", "F"))
+    loop = ListLoop([decision(0, [atoms], ("E", "F"))])
+    runner = bench.runner(loop)
+    died: list[int] = []
+
+    class Killer(Silent):
+        def progressed(self, progress: Progress) -> None:
+            for lease in [] if died else runner.claims.leases(runner.campaign):
+                if lease.holder is not None:
+                    os.kill(lease.holder.pid, signal.SIGKILL)
+                    died.append(lease.attempt)
+                    answers.write(
+                        bench.folder / "scratch" / "answers",
+                        answers.AnswerFile(
+                            lease.attempt, lease.calculation, lease.holder.session, ("E", "F"), 1.0, observed
+                        ),
+                    )
+
+    runner.listener = Killer()
+    assert runner.run().converged
+    assert died
+    assert attempts(bench) == {"finished": 1}
+    assert loop.told[0][0].energy == observed.values["E"]
+
+
 def test_a_worker_that_cannot_write_its_answer_ends_the_call_not_the_campaign(bench: Bench) -> None:
     """Its session lives on, so no lease would ever run out: the attempt is given up when its task raises."""
     (bench.folder / "scratch").mkdir()
