@@ -66,7 +66,7 @@ class FarField:
     def forces(self, solution: Solution, beyond: float) -> tuple[Array, Array]:
         """Forces (N, 3) of the V tail and of the folding error on the target's sites farther than `beyond` Å."""
         target = solution.target
-        outside = target.radius > beyond
+        outside = target.outside(beyond)
         fold = -target.from_sites(self.fold_operator.apply(target.on_sites(solution.u)))
         fold[~outside] = 0.0
         if self.stress is None:

@@ -118,7 +118,7 @@ class Proposing:
         p, s = self.problem, self.state
         if s.u is None or s.rung is None:
             return START_STRAIN
-        outside = p.target.strain(s.u)[p.target.radius > p.cell(s.rung).half_width]
+        outside = p.target.strain(s.u)[p.target.outside(p.cell(s.rung).half_width)]
         return float(np.clip(outside.max() / np.sqrt(p.host.s2), 0.005, 0.03))
 
     def _finish(self, reason: str, candidates: Iterable[Candidate]) -> Decision:

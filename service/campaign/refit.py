@@ -132,7 +132,7 @@ def _needs_fc(attempt: Refit, state: State, problem: Problem) -> bool:
         return True
     s = attempt.solution
     L = half_width(problem.host, state.rung) if state.rung else 0.0
-    outside = problem.target.radius > L
+    outside = problem.target.outside(L)
     force = -problem.target.from_sites(attempt.far.target_operator.apply(problem.target.on_sites(s.u)))
     force[~outside] = 0.0
     return problem.target.norm(s.green(force)) > FAR_SHARE * problem.config.target.tol_geo

@@ -31,6 +31,9 @@ INTERSTITIALS: dict[str, dict[str, tuple[float, float, float]]] = {
 }
 """Fractional position of named interstitials by lattice."""
 
+FACE = 1e-3
+"""Å by which sites on a cell's face count as inside: the last bit of a distance must not move a shell."""
+
 _DUMBBELLS = {"dumbbell-100": (1, 0, 0), "dumbbell-110": (1, 1, 0), "dumbbell-111": (1, 1, 1)}
 
 
@@ -87,7 +90,7 @@ class Defect:
                 names = ", ".join([*known, *_DUMBBELLS])
                 raise CrystalError(f"{host.lattice} has no {position!r} interstitial; use {names} or [x, y, z]")
             return cls(added=((species, known[position][host.lattice]),))
-        x, y, z = (float(c) for c in position)
+        x, y, z = (float(c) % 1.0 for c in position)  # the origin cell stands for all
         near = host.site_fractions((3, 3, 3)) - 1 - np.array([x, y, z])
         if np.linalg.norm(near @ host.cell, axis=1).min() < 0.2 * host.nearest:
             raise CrystalError("the interstitial sits on a host site; use a dumbbell or move it")
@@ -167,6 +170,15 @@ class DefectCell:
         """Distance of each atom's ideal position from the defect centre, minimum image, Å (N,)."""
         return np.asarray(np.linalg.norm(self._wrapped(), axis=1))
 
+    def outside(self, distance: float) -> NDArray[np.bool_]:
+        """Which atoms lie farther than `distance` Å from the centre (N,); sites on a face at that distance do not."""
+        return np.asarray(self.radius > distance + FACE)
+
+    @cached_property
+    def _shell(self) -> NDArray[np.bool_]:
+        """The outer shell, beyond 0.8 of the largest radius: it carries the periodic k = 0 mode."""
+        return np.asarray(self.radius > 0.8 * self.radius.max() - FACE)
+
     def _wrapped(self) -> Array:
         """Ideal positions relative to the centre, each in the cell [-1/2, 1/2) of the supercell, Å."""
         f = (self.x0 @ np.linalg.inv(self.host.cell) - self.defect.centre(self.host)) / np.array(self.size)
@@ -217,17 +229,15 @@ class DefectCell:
     def restrict(self, larger: DefectCell, u: Array) -> Array:
         """The displacement of `larger` on this cell's atoms, the mean of its outer shell removed (N, 3).
 
-        The outer shell (beyond 0.8 of the largest radius) carries the periodic k = 0 mode (theory.md section 7, 10).
+        That mean is the periodic k = 0 mode (theory.md section 7, 10).
         """
         out = u[self.map_to(larger)]
-        outer = self.radius > 0.8 * self.radius.max()
-        return np.asarray(out - out[outer].mean(axis=0))
+        return np.asarray(out - out[self._shell].mean(axis=0))
 
     def extend(self, smaller: DefectCell, u: Array) -> Array:
         """The displacement of `smaller` put into this cell, zero outside (N, 3)."""
         out = np.zeros((self.natoms, 3))
-        outer = smaller.radius > 0.8 * smaller.radius.max()
-        out[smaller.map_to(self)] = u - u[outer].mean(axis=0)
+        out[smaller.map_to(self)] = u - u[smaller._shell].mean(axis=0)
         return out
 
     @cached_property
@@ -258,7 +268,7 @@ class DefectCell:
         """||Du||_{lp}, Å; only atoms farther than `beyond` Å from the centre where given."""
         d = self.strain(u)
         if beyond is not None:
-            d = d[self.radius > beyond]
+            d = d[self.outside(beyond)]
         return float((d**p).sum() ** (1 / p))
 
     def start(self, noise: float, rng: np.random.Generator) -> Array:

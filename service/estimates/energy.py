@@ -59,6 +59,6 @@ def energy_error(
     at_y0 = mismatch_energy + float((mismatch_forces * xi).sum()) + 0.5 * float((cell_operator.apply(x) * x).sum())
     core = at_y0 - cell.references * mismatch_reference
     tail = 0.5 * (target_operator.energy(target.on_sites(target_u)) - cell_operator.energy(cell.on_sites(cell_u)))
-    d = target.strain(target_u)[target.radius > cell.half_width]
+    d = target.strain(target_u)[target.outside(cell.half_width)]
     bound = virial_total * float((d**3).sum()) / (3 * target.host.s2**1.5)
     return EnergyError(core, tail, -0.5 * work, bound)

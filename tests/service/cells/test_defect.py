@@ -86,6 +86,27 @@ def test_site_values_round_trip(name: str) -> None:
         assert not cell.on_sites(u)[b].any()
 
 
+@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("a", [3.58983726, 3.6, 3.61, 3.9941763])
+def test_last_bits_move_no_site_across_a_face(name: str, a: float) -> None:
+    """Sites on the faces of a verification cell lie at L exactly: inside, whatever the rounding of L."""
+    host, defect = DEFECTS[name]
+    host = host.with_constant(a)
+    target = DefectCell(host, defect, (5, 5, 5))
+    masks = [target.outside(DefectCell(host, defect, size).half_width) for size in ((2, 2, 2), (2, 2, 3), (2, 3, 3))]
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] == masks[2]).all()
+    on_face = np.abs(target.radius - host.a) < 1e-6
+    assert not masks[0][on_face].any()
+    u = np.ones((target.natoms, 3)) * target.radius[:, None]
+    assert len({target.norm(u, a * (1 + t)) for t in (-1e-12, 0.0, 1e-12)}) == 1
+
+
+def test_positions_outside_the_cell_are_the_same_site() -> None:
+    here, there = (Defect.named(CU, "interstitial", position=[0.5 + n, 0.5, 0.5 - n]) for n in (0, 3))
+    assert here == there
+
+
 def test_dumbbell_parts_its_two_atoms() -> None:
     host, defect = DEFECTS["dumbbell"]
     cell = DefectCell(host, defect, (2, 2, 2))
@@ -106,6 +127,7 @@ def test_dumbbell_parts_its_two_atoms() -> None:
         ("interstitial", {}, "needs defect.position"),
         ("interstitial", {"position": "bridge"}, "has no 'bridge'"),
         ("interstitial", {"position": [0.5, 0.5, 0.0]}, "sits on a host site"),
+        ("interstitial", {"position": [4.0, -7.5, 2.5]}, "sits on a host site"),
     ],
 )
 def test_wrong_defects_are_refused_in_one_line(kind: str, options: dict[str, object], says: str) -> None:
