@@ -68,7 +68,7 @@ class HostSection(Section):
     """The perfect crystal."""
 
     species: tuple[str, ...] = Field(default=("Cu",), min_length=1, description="one element; two for rocksalt and b2")
-    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, rocksalt or b2")
+    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, zincblende, rocksalt or b2")
     lattice_constant: Positive | Literal["oracle"] = Field(
         default="oracle", description='"oracle": from a 7-point equation of state; or a number, Å'
     )

@@ -48,7 +48,8 @@ class Problem:
         s = self.config.surrogate
         cutoff = None if s.cutoff == "auto" else float(s.cutoff)
         species = self.defect.species(self.host)
-        basis = Basis.default(species, self.host.nearest, level, cutoff, lattice=self.host.lattice)
+        host = self.host
+        basis = Basis.default(species, host.nearest, level, cutoff, lattice=host.lattice, bond=host.bond)
         if s.degrees is None:
             return basis
         grown = tuple(d + 2 * (level - s.level) for d in s.degrees)

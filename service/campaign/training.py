@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from farfield.oracles.observation import KINDS
 from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Observed, StrainLabel
 from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
-from farfield.service.surrogate import Basis, Posterior, Surrogate, Triangle, design, fit
+from farfield.service.surrogate import Basis, Posterior, Surrogate, Triangle, core_labels, design, fit
 
 __all__ = ["TrainingSet"]
 
@@ -46,10 +46,11 @@ class TrainingSet:
 
     def _add_defect(self, label: DefectLabel, observed: Observed, reference: float) -> None:
         rows = design(self.basis, label.atoms)
+        core_energy, core_forces, _ = core_labels(self.basis, label.atoms)
         count = DefectCell(self.host, self.defect, label.size).references
-        energy = label.energy - count * reference_energy(observed, label.size, reference)
+        energy = label.energy - core_energy - count * reference_energy(observed, label.size, reference)
         self.triangles["E"].add((rows.energy - count * self.host_row)[None], np.array([energy]))
-        self.triangles["F"].add(rows.forces, label.forces.ravel())
+        self.triangles["F"].add(rows.forces, (label.forces - core_forces).ravel())
         self.n_defects += 1
 
     def _add_strain(self, label: StrainLabel, observed: Observed) -> None:

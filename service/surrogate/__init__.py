@@ -5,8 +5,10 @@ chooses the prior strength and noise by evidence, `Surrogate` evaluates. `refere
 tests compare with.
 """
 
-from farfield.service.surrogate.basis import CUTOFFS, LEVELS, Basis
+from farfield.service.surrogate.basis import CUTOFFS, LEVELS, Basis, bond_lengths
 from farfield.service.surrogate.calculator import SurrogateCalculator
+from farfield.service.surrogate.core import core_labels
+from farfield.service.surrogate.curvature import hessian_product
 from farfield.service.surrogate.fit import fit
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
 from farfield.service.surrogate.pairs import neighbours
@@ -24,9 +26,12 @@ __all__ = [
     "Surrogate",
     "SurrogateCalculator",
     "Triangle",
+    "bond_lengths",
+    "core_labels",
     "design",
     "fit",
     "force_constant_rows",
+    "hessian_product",
     "neighbours",
     "warm",
 ]

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-AGNESI = 10.0 / 13.0  # as in `radial`; literals, so that the disk cache cannot hold stale ones
+AGNESI = 10.0 / 13.0  # as in `radial` and `core`; literals, so that the disk cache cannot hold stale ones
 CENTRE = 1.2
 
 
@@ -87,35 +87,60 @@ def _recursion(count: int, a: Array, b: Array, y: Array, dy: Array, R: Array, D:
 
 
 @compiled
-def _radial(lay: Layout, m: int, d: Array, R: Array, D: Array, w: Array) -> None:
-    """Radial rows R and slopes D (many + pair, m)."""
+def _radial(lay: Layout, zi: int, m: int, at: Index, d: Array, R: Array, D: Array, w: Array) -> None:
+    """Radial rows R and slopes D (many + pair, m) about a centre of species `zi`."""
     y, dy = w[0, :m], w[1, :m]
-    R0, D0, P0, Q0 = R[0, :m], D[0, :m], R[lay.many, :m], D[lay.many, :m]
-    r, inverse = d[3, :m], d[4, :m]
-    scale = 2.0 / (1.0 - lay.xcut)
-    per_r0, per_cutoff = 1.0 / (CENTRE * lay.r0), 1.0 / lay.cutoff
-    n0 = 1.0 / lay.rb[0]
-    for t in range(m):
-        s = r[t] * per_r0
-        s2 = s * s
-        v = 1.0 / (1.0 + s2)
-        g = AGNESI * s2 * s2 * v
-        dg = AGNESI * s2 * s * (4.0 + 2.0 * s2) * v * v * per_r0
-        x = 1.0 / (1.0 + g)
-        yt = scale * (x - lay.xcut) - 1.0
-        dyt = -scale * dg * x * x
-        y[t], dy[t] = yt, dyt
-        outer = max(0.5 * (1.0 + yt), 0.0)
-        R0[t] = outer * outer * outer * n0
-        D0[t] = 1.5 * outer * outer * dyt * n0
+    for z in range(lay.species):
+        a, b = at[z], at[z + 1]
+        rz, yz, dyz, Rz, Dz = d[3, a:b], w[0, a:b], w[1, a:b], R[0, a:b], D[0, a:b]
+        per_r0, xcut = 1.0 / (CENTRE * lay.r0[zi, z]), lay.xcut[zi, z]
+        scale = 2.0 / (1.0 - xcut)
+        n0 = 1.0 / lay.rb[0]
+        for t in range(b - a):
+            s = rz[t] * per_r0
+            s2 = s * s
+            v = 1.0 / (1.0 + s2)
+            g = AGNESI * s2 * s2 * v
+            dg = AGNESI * s2 * s * (4.0 + 2.0 * s2) * v * v * per_r0
+            x = 1.0 / (1.0 + g)
+            yt = scale * (x - xcut) - 1.0
+            dyt = -scale * dg * x * x
+            yz[t], dyz[t] = yt, dyt
+            outer = max(0.5 * (1.0 + yt), 0.0)
+            Rz[t] = outer * outer * outer * n0
+            Dz[t] = 1.5 * outer * outer * dyt * n0
     _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
     if lay.pair > 0:
+        P0, Q0 = R[lay.many, :m], D[lay.many, :m]
+        r, inverse = d[3, :m], d[4, :m]
+        per_cutoff = 1.0 / lay.cutoff
         n0 = 1.0 / lay.pb[0]
         for t in range(m):
             s = max(1.0 - r[t] * per_cutoff, 0.0)
             P0[t] = s * s * s * lay.cutoff * inverse[t] * n0
             Q0[t] = -s * s * inverse[t] * (3.0 + s * lay.cutoff * inverse[t]) * n0
         _recursion(lay.pair, lay.pa, lay.pb, y, dy, R[lay.many :, :m], D[lay.many :, :m])
+
+
+@compiled
+def _core(lay: Layout, zi: int, at: Index, r: Array, slope: Array) -> float:
+    """Energy of a centre's share of the core (`core`), whose derivative by r is added to `slope`."""
+    energy = 0.0
+    for z in range(lay.species):
+        cut, strength, length = lay.core_cut[zi, z], lay.core_strength[zi, z], lay.core_length[zi, z]
+        for t in range(at[z], at[z + 1]):
+            if r[t] < cut:
+                x, q = r[t] / cut, r[t] / length
+                e0, e1 = 0.18175 * np.exp(-3.19980 * q), 0.50986 * np.exp(-0.94229 * q)
+                e2, e3 = 0.28022 * np.exp(-0.40290 * q), 0.02817 * np.exp(-0.20162 * q)
+                screen = e0 + e1 + e2 + e3
+                dscreen = -(3.19980 * e0 + 0.94229 * e1 + 0.40290 * e2 + 0.20162 * e3) / length
+                switch = (1.0 - x) ** 3 * (1.0 + 3.0 * x + 6.0 * x * x)
+                dswitch = -30.0 * x * x * (1.0 - x) * (1.0 - x) / cut
+                half = 0.5 * strength / r[t]
+                energy += half * screen * switch
+                slope[t] += half * (dscreen * switch + screen * dswitch - screen * switch / r[t])
+    return energy
 
 
 @compiled
@@ -277,13 +302,14 @@ def design_rows(
     nY = (lay.lmax + 1) ** 2 + 1
     Y, G = np.empty((nY, top)), np.empty((nY, 3, top))
     P, C = np.empty(((lay.lmax + 2) ** 2, top)), np.empty((2 * lay.lmax + 2, top))
-    S, g = np.empty((nA, 3 * top + 9)), np.empty(3 * top + 9)
+    width = (3 * top + 12) // 4 * 4  # whole vectors: the few columns past the sums are never read
+    S, g = np.zeros((nA, width)), np.empty(width)
     A, J, to = np.ones(nA + 1), np.empty(lay.jac.size), np.empty(3 * top, np.uint64)
     for i in centres:
         m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
         if m == 0:
             continue
-        _radial(lay, m, d, R, D, w)
+        _radial(lay, species[i], m, at, d, R, D, w)
         _harmonics(lay, m, d, Y, G, P, C)
         _densities(lay, at, R, Y, A)
         _slopes(lay, at, d, R, D, Y, G, w, S)
@@ -308,7 +334,7 @@ def design_rows(
                 continue
             for t in range(n):
                 to[t] = np.uint64(3 * near[a + t])
-            gz = g[: 3 * n + 9]
+            gz = g[: (3 * n + 12) // 4 * 4]
             gx, gy, gw = g[:n], g[n : 2 * n], g[2 * n : 3 * n]
             for v in range(B):
                 lo, hi = lay.jac_ptr[v * S_ + z], lay.jac_ptr[v * S_ + z + 1]
@@ -385,7 +411,7 @@ def contract_rows(
         m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
         if m == 0:
             continue
-        _radial(lay, m, d, R, D, w)
+        _radial(lay, species[i], m, at, d, R, D, w)
         _harmonics(lay, m, d, Y, G, P, C)
         _densities(lay, at, R, Y, A)
         e[i] += _site(lay, c[species[i]], A, U)
@@ -413,6 +439,7 @@ def contract_rows(
                 px[t] += value[t] * gx[t]
                 py[t] += value[t] * gy[t]
                 pz[t] += value[t] * gz[t]
+        e[i] += _core(lay, species[i], at, d[3, :m], dr)
         r, ux, uy, uz = d[3, :m], d[5, :m], d[6, :m], d[7, :m]
         dx, dy, dz = d[0, :m], d[1, :m], d[2, :m]
         s0, s1, s2, v0, v1, v2, v3, v4, v5 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
