@@ -5,7 +5,7 @@ chooses the prior strength and noise by evidence, `Surrogate` evaluates. `refere
 tests compare with.
 """
 
-from farfield.service.surrogate.basis import CUTOFFS, LEVELS, Basis, bond_lengths
+from farfield.service.surrogate.basis import CORE, CUTOFFS, LEVELS, Basis, bond_lengths
 from farfield.service.surrogate.calculator import SurrogateCalculator
 from farfield.service.surrogate.core import core_labels
 from farfield.service.surrogate.curvature import hessian_product
@@ -17,6 +17,7 @@ from farfield.service.surrogate.rows import Rows, design, force_constant_rows
 from farfield.service.surrogate.triangle import Triangle
 
 __all__ = [
+    "CORE",
     "CUTOFFS",
     "LEVELS",
     "Basis",

@@ -25,6 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 AGNESI = 10.0 / 13.0  # as in `radial` and `core`; literals, so that the disk cache cannot hold stale ones
 CENTRE = 1.2
+FADE = 0.6
 
 
 def compiled(function: Function) -> Function:
@@ -87,6 +88,24 @@ def _recursion(count: int, a: Array, b: Array, y: Array, dy: Array, R: Array, D:
 
 
 @compiled
+def _fade(lay: Layout, zi: int, at: Index, r: Array, R: Array, D: Array) -> None:
+    """Fades the first rows out inside the core (`radial`); the recursions carry it to all others."""
+    for z in range(lay.species):
+        cut = lay.core_cut[zi, z]
+        for t in range(at[z], at[z + 1]):
+            if r[t] < cut:
+                x = max((r[t] / cut - FADE) / (1.0 - FADE), 0.0)
+                f, df = x * x * x * (10.0 - 15.0 * x + 6.0 * x * x), 30.0 * x * x * (1.0 - x) * (1.0 - x)
+                df /= (1.0 - FADE) * cut
+                D[0, t] = D[0, t] * f + R[0, t] * df
+                R[0, t] *= f
+                if lay.pair > 0 and lay.many > 0:
+                    k = lay.many
+                    D[k, t] = D[k, t] * f + R[k, t] * df
+                    R[k, t] *= f
+
+
+@compiled
 def _radial(lay: Layout, zi: int, m: int, at: Index, d: Array, R: Array, D: Array, w: Array) -> None:
     """Radial rows R and slopes D (many + pair, m) about a centre of species `zi`."""
     y, dy = w[0, :m], w[1, :m]
@@ -109,7 +128,6 @@ def _radial(lay: Layout, zi: int, m: int, at: Index, d: Array, R: Array, D: Arra
             outer = max(0.5 * (1.0 + yt), 0.0)
             Rz[t] = outer * outer * outer * n0
             Dz[t] = 1.5 * outer * outer * dyt * n0
-    _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
     if lay.pair > 0:
         P0, Q0 = R[lay.many, :m], D[lay.many, :m]
         r, inverse = d[3, :m], d[4, :m]
@@ -119,6 +137,9 @@ def _radial(lay: Layout, zi: int, m: int, at: Index, d: Array, R: Array, D: Arra
             s = max(1.0 - r[t] * per_cutoff, 0.0)
             P0[t] = s * s * s * lay.cutoff * inverse[t] * n0
             Q0[t] = -s * s * inverse[t] * (3.0 + s * lay.cutoff * inverse[t]) * n0
+    _fade(lay, zi, at, d[3, :m], R, D)
+    _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
+    if lay.pair > 0:
         _recursion(lay.pair, lay.pa, lay.pb, y, dy, R[lay.many :, :m], D[lay.many :, :m])
 
 

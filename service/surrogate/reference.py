@@ -58,7 +58,7 @@ def design(basis: Basis, atoms: Atoms) -> Rows:
     shells = sorted({s for f in basis.functions for s in f})
     many = max((s.n for s in shells if s.many), default=0)
     pair = max((s.n for s in shells if s.pair), default=0)
-    radials = [[RadialBasis(basis.cutoff, r0, many, pair) for r0 in row] for row in basis.distances]
+    radials = [[RadialBasis(basis.cutoff, r0, many, pair, basis.core * r0) for r0 in row] for row in basis.distances]
     for i in range(n):
         run = slice(pairs.ptr[i], pairs.ptr[i + 1])
         j, D = pairs.j[run], pairs.vectors[run]
