@@ -9,11 +9,12 @@ numba's disk cache notices changes of `kernels` only: touch that file after a ch
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import numba.extending
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 __all__ = ["BLOCK", "WIDTH", "slopes_and_sums", "weighted_sum"]
 
@@ -28,12 +29,17 @@ VECTOR = ir.VectorType(F64, WIDTH)
 FAST = ("fast",)
 
 
+def intrinsic(emitter: Callable[..., Any]) -> Callable[..., None]:
+    """A function of compiled code, called without the typing context."""
+    return cast(Callable[..., None], numba.extending.intrinsic(emitter))
+
+
 class _Emitter:
     """Loads, stores and arithmetic of vectors."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
         self.builder = builder
-        self.structs = [
+        self.structs: list[Any] = [
             context.make_array(t)(context, builder, a) if isinstance(t, types.Array) else None
             for t, a in zip(signature.args, args, strict=True)
         ]
