@@ -22,7 +22,7 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 UNIT: Size = (1, 1, 1)
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
 STRAIN, STRAIN_PAIRS = 0.02, 6
-CHECK_RATTLE, CHECK_SHARE, CHECK_STRAIN = 0.02, 0.3, 0.005
+CHECK_RATTLE, CHECK_SHARE, CHECK_STRAIN = 0.01, 0.3, 0.005
 
 
 def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
