@@ -158,7 +158,7 @@ class Loop:
             )
 
     def _open(self) -> None:
-        fault = check_oracle(self.observed)
+        fault = check_oracle(self.observed, self.oracle.analytic)
         if fault is not None:
             self._stop = Stop(f"bad answer: {fault}; mend the oracle's settings", False, 1)
             return

@@ -22,7 +22,9 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 UNIT: Size = (1, 1, 1)
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
 STRAIN, STRAIN_PAIRS = 0.02, 6
-CHECK_RATTLE, CHECK_SHARE, CHECK_STRAIN = 0.01, 0.3, 0.005
+CHECK_SHARE, CHECK_STRAIN = 0.3, 0.005
+CHECK_RATTLE = {True: 0.01, False: 0.02}
+"""In r_nn, for an analytic oracle and a noisy one: large enough for the noise, small for cut-offs between shells."""
 
 
 def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
@@ -33,13 +35,15 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
         yield rounded(atoms), kinds, "lattice constant", "lattice constant", UNIT, {"a": a}
 
 
-def oracle_check_cells(host: Host, kinds: tuple[str, ...], rng: np.random.Generator) -> Iterator[Candidate]:
+def oracle_check_cells(
+    host: Host, kinds: tuple[str, ...], rng: np.random.Generator, analytic: bool = False
+) -> Iterator[Candidate]:
     """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10).
 
     The displaced pair scales the rattle itself, so that its energies differ in any stable crystal.
     """
     base = host.atoms()
-    step = CHECK_RATTLE * host.nearest * rng.normal(size=base.positions.shape)
+    step = CHECK_RATTLE[analytic] * host.nearest * rng.normal(size=base.positions.shape)
     step -= step.mean(axis=0)
     for sign in (1, -1):
         atoms = base.copy()
