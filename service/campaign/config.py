@@ -117,8 +117,8 @@ class OracleSection(Section):
         default="emt", min_length=1, description="see `farfield oracle list`; ase takes any ASE calculator"
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="passed to the oracle")
-    wall_time: Positive = Field(default=3600.0, description="limit of one call, s")
-    memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB")
+    wall_time: Positive = Field(default=3600.0, description="limit of one call, s; twice that when it is tried again")
+    memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB; likewise")
 
     @field_validator("parameters")
     @classmethod
