@@ -5,16 +5,24 @@ chooses the prior strength and noise by evidence, `Surrogate` evaluates. `refere
 tests compare with.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from farfield.service.surrogate.basis import CORE, CUTOFFS, LEVELS, Basis, bond_lengths
 from farfield.service.surrogate.calculator import SurrogateCalculator
 from farfield.service.surrogate.core import core_labels
 from farfield.service.surrogate.curvature import hessian_product
 from farfield.service.surrogate.fit import fit
+from farfield.service.surrogate.grade import Grade, grade
+from farfield.service.surrogate.labels import ForceConstantColumn, LabelledRows, calculated, labelled_rows
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
 from farfield.service.surrogate.pairs import neighbours
 from farfield.service.surrogate.posterior import Posterior
+from farfield.service.surrogate.regressor import Regressor
 from farfield.service.surrogate.rows import Rows, design, force_constant_rows
 from farfield.service.surrogate.triangle import Triangle
+
+if TYPE_CHECKING:
+    from farfield.service.surrogate.estimator import EvidenceRidge
 
 __all__ = [
     "CORE",
@@ -22,17 +30,34 @@ __all__ = [
     "LEVELS",
     "Basis",
     "Evaluator",
+    "EvidenceRidge",
+    "ForceConstantColumn",
+    "Grade",
+    "LabelledRows",
     "Posterior",
+    "Regressor",
     "Rows",
     "Surrogate",
     "SurrogateCalculator",
     "Triangle",
     "bond_lengths",
+    "calculated",
     "core_labels",
     "design",
     "fit",
     "force_constant_rows",
+    "grade",
     "hessian_product",
+    "labelled_rows",
     "neighbours",
     "warm",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`EvidenceRidge` on first use: importing scikit-learn takes longer than the rest of the surrogate."""
+    if name == "EvidenceRidge":
+        from farfield.service.surrogate.estimator import EvidenceRidge
+
+        return EvidenceRidge
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,24 +13,27 @@ weight 0.05 doubled the error of test forces). Once chosen, lambda and s serve a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import qr, solve_triangular
+from scipy.linalg import solve_triangular
 
 from farfield.errors import FitError
 from farfield.service.surrogate.posterior import Posterior
+from farfield.service.surrogate.regressor import FREE_RIDGE, Regression, Regressor, regress, span
 from farfield.service.surrogate.triangle import Triangle, triangular
 
-__all__ = ["FREE_RIDGE", "GRID", "fit"]
+__all__ = ["FREE_RIDGE", "GRID", "fit", "posterior", "scales"]
 
 Array = NDArray[np.float64]
-
-FREE_RIDGE = 1e-3
-"""Fixed ridge of the free columns, in units of a weighted row (a prior of 1000 s): keeps P positive definite."""
+Mask = NDArray[np.bool_]
 
 GRID = np.logspace(-10, 1, 67)
 """Candidate strengths lambda, in units of the largest singular value of the scaled rows."""
+
+NOTHING = 1e-10
+"""Scaled rows no larger than this are rounding: the invariants are of order one wherever atoms have neighbours."""
 
 
 def fit(
@@ -42,79 +45,134 @@ def fit(
     strength: float | None = None,
     judges: Sequence[str] = ("E", "F"),
     noise_floor: float = 1e-6,
+    regressor: Regressor | None = None,
 ) -> Posterior:
     """The posterior from one triangle per kind and the weights between kinds.
 
     `prior` (K,) scales gamma; `free` (K,) mask of columns outside the prior (the one-body columns); `strength` fixes
     lambda instead of choosing it; `noise_floor` bounds s from below (eV/Å after weights), which only scales Sigma. A
     kind without weight is left out. lambda and s are read off the kinds in `judges` (all, when none of them is there).
-    Raises FitError without rows, or for weights or prior that are not positive.
+
+    `regressor` gives the mean instead: it sees min(count, K + 1) rows with the same squares, cross products and total
+    sample weight as all judging rows, which is all that a least-squares loss depends on (not a robust loss, nor
+    left-out rows). lambda and s are its own where it sets `lambda_` and `alpha_`, else chosen here.
+
+    Raises FitError without rows, for rows that are zero or fix the free columns only, for weights, prior or strength
+    that are not positive, or a regressor that cannot be used (`regressor.regress`).
     """
-    gamma = np.asarray(prior, float)
+    gamma, fixed = scales(prior, free)
     K = gamma.size
-    fixed = np.zeros(K, bool) if free is None else np.asarray(free, bool)
     used = [t for t in sorted(triangles) if weights.get(t, 0.0) != 0.0 and triangles[t].count]
     if not used:
         raise FitError("no observations have a weight; buy at least one cell before fitting")
-    if any(triangles[t].size != K for t in used) or fixed.shape != (K,):
+    if any(triangles[t].size != K for t in used):
         raise FitError(f"triangles and prior are of different bases ({K} columns expected); rebuild the triangles")
     scale = np.array([weights[t] for t in used], float)
-    if not (np.isfinite(scale).all() and scale.min() > 0 and np.isfinite(gamma).all() and gamma[~fixed].min() > 0):
-        raise FitError(f"weights {dict(weights)} and prior scales must be positive and finite")
+    if not (np.isfinite(scale).all() and scale.min() > 0):
+        raise FitError(f"weights {dict(weights)} must be positive and finite; 0 leaves a kind out")
 
     blocks = {t: w * triangles[t].factor for w, t in zip(scale, used, strict=True)}
     judging = [t for t in used if t in judges] or used
     stack = triangular(np.asfortranarray(np.vstack([blocks[t] for t in judging])))
-    rows = sum(triangles[t].count for t in judging)
-    lifted, free_rank = _eliminate_free(stack, fixed)
-    scaled = lifted[:, :-1] / gamma[~fixed]
-    lam, evidence, noise, effective = _choose(scaled, lifted[:, -1], rows - free_rank, strength, noise_floor)
-
-    ridge = np.where(fixed, FREE_RIDGE, lam * gamma)
     others = [blocks[t] for t in used if t not in judging]
-    T = triangular(np.asfortranarray(np.vstack([stack, *others, np.hstack([np.diag(ridge), np.zeros((K, 1))])])))
-    mean = solve_triangular(T[:K, :K], T[:K, K], check_finite=False)
-    return Posterior(
-        mean=mean,
-        factor=np.ascontiguousarray(T[:K, :K]),
-        noise=noise,
-        strength=lam,
-        evidence=evidence,
-        effective=effective + free_rank,
-        residual_rms={t: triangles[t].residual_rms(mean) for t in sorted(triangles)},
+    rows = sum(triangles[t].count for t in judging)
+    chosen = None
+    if regressor is not None:
+        whole = triangular(np.asfortranarray(np.vstack([stack, *others]))) if others else stack
+        repeats = np.full(len(whole), rows / len(whole))
+        A, y = whole[:, :-1], whole[:, -1]
+        root = np.sqrt(repeats[0])
+        chosen = regress(regressor, A / root, y / root, repeats, gamma, fixed)
+    found = posterior(stack, others, rows, gamma, fixed, strength, noise_floor, chosen)
+    return replace(
+        found,
+        residual_rms={t: triangles[t].residual_rms(found.mean) for t in sorted(triangles)},
         weights={t: float(weights.get(t, 0.0)) for t in sorted(triangles)},
     )
 
 
-def _eliminate_free(stack: Array, fixed: NDArray[np.bool_]) -> tuple[Array, int]:
-    """Rows left for the penalised columns once the free ones are fitted exactly, and the rank of the free ones."""
-    if not fixed.any():
-        return stack, 0
-    Q, R, _ = qr(stack[:, :-1][:, fixed], pivoting=True, check_finite=False)
-    diagonal = np.abs(np.diagonal(R))
-    rank = int(np.sum(diagonal > 1e-10 * max(diagonal.max(initial=0.0), 1.0)))
-    rest: Array = Q[:, rank:].T @ stack[:, np.append(~fixed, True)]
-    return rest, rank
+def scales(prior: ArrayLike, free: ArrayLike | None) -> tuple[Array, Mask]:
+    """(gamma (K,), free (K,)) checked. Raises FitError for shapes or values that are no prior."""
+    gamma = np.asarray(prior, float)
+    fixed = np.zeros(gamma.shape, bool) if free is None else np.asarray(free, bool)
+    if gamma.ndim != 1 or fixed.shape != gamma.shape:
+        raise FitError(f"prior {gamma.shape} and free columns {fixed.shape} are of different bases; take one basis'")
+    if fixed.all():
+        raise FitError("every column is free, which leaves the prior nothing to carry; free the one-body columns only")
+    if not (np.isfinite(gamma[~fixed]).all() and gamma[~fixed].min() > 0):
+        raise FitError("prior scales must be positive and finite; take those of the basis")
+    return gamma, fixed
 
 
-def _choose(X: Array, y: Array, rows: int, strength: float | None, floor: float) -> tuple[float, float, float, float]:
+def posterior(
+    stack: Array,
+    others: Sequence[Array],
+    rows: float,
+    gamma: Array,
+    fixed: Mask,
+    strength: float | None = None,
+    floor: float = 1e-6,
+    chosen: Regression | None = None,
+) -> Posterior:
+    """The posterior of a factor [A | y] of `rows` weighted rows that judge, and of `others` that do not.
+
+    `chosen` replaces the mean, and lambda and s where it has them.
+    """
+    K = gamma.size
+    lifted, free_rank = _eliminate_free(stack, fixed)
+    given = strength if chosen is None or chosen.strength is None else chosen.strength
+    lam, evidence, noise, effective = _choose(
+        lifted[:, :-1] / gamma[~fixed], lifted[:, -1], rows - free_rank, given, floor
+    )
+    ridge = np.full(K, FREE_RIDGE)
+    ridge[~fixed] = lam * gamma[~fixed]
+    T = triangular(np.asfortranarray(np.vstack([stack, *others, np.hstack([np.diag(ridge), np.zeros((K, 1))])])))
+    mean: Array = solve_triangular(T[:K, :K], T[:K, K], check_finite=False) if chosen is None else chosen.mean
+    if not (np.isfinite(mean).all() and np.isfinite(T).all()):
+        raise FitError("the fit left the range of numbers; check the units of the labels")
+    return Posterior(
+        mean=mean,
+        factor=np.ascontiguousarray(T[:K, :K]),
+        noise=noise if chosen is None or chosen.noise is None else max(chosen.noise, floor),
+        strength=lam,
+        evidence=evidence,
+        effective=effective + free_rank,
+    )
+
+
+def _eliminate_free(stack: Array, fixed: Mask) -> tuple[Array, int]:
+    """What is left of the penalised columns and labels once the free columns are fitted exactly, and their rank."""
+    rest: Array = stack[:, np.append(~fixed, True)]
+    Q, rank = span(stack[:, :-1][:, fixed])
+    return rest - Q[:, :rank] @ (Q[:, :rank].T @ rest), rank
+
+
+def _choose(X: Array, y: Array, rows: float, strength: float | None, floor: float) -> tuple[float, float, float, float]:
     """(lambda, log evidence, noise, effective number) of y = X b + s N(0, 1), b = N(0, (s/lambda)^2).
 
     X and y may be a factor of the `rows` rows; what is missing are zeros.
     """
-    if rows <= 0:
+    if strength is not None and not (np.isfinite(strength) and strength > 0):
+        raise FitError(f"the prior strength must be positive and finite, not {strength}; leave it out")
+    if not (np.isfinite(floor) and floor >= 0):
+        raise FitError(f"the noise floor must not be negative, and {floor} is no number of eV/Å; leave it out")
+    if rows <= 0 or not len(X):
         raise FitError("the observations only fix the one-body columns; buy forces")
+    if not np.isfinite(X).all() or not np.isfinite(float(y @ y)):
+        raise FitError("the weighted labels leave the range of numbers; check their units and the weights")
     U, S, _ = np.linalg.svd(X, full_matrices=False)
-    u2 = (U.T @ y) ** 2
-    outside = max(float(y @ y - u2.sum()), 0.0)
-    if S.size == 0 or S[0] == 0:
-        raise FitError("the rows are all zero; the cells hold no neighbours within the cutoff")
+    if S[0] <= NOTHING:
+        raise FitError("the rows are all zero: no neighbours within the cutoff, or ideal crystals; displace the atoms")
+    u = U.T @ y
+    u2 = u**2
+    outside = float(np.sum((y - U @ u) ** 2))
     S2 = S * S
+    tiny = max(floor**2, float(np.finfo(float).tiny))
     grid = GRID * S[0] if strength is None else np.array([float(strength)])
     best = (-np.inf, 0.0, 0.0, 0.0)
     for lam in grid:
         l2 = lam * lam
-        noise2 = (outside + float(np.sum(u2 * l2 / (S2 + l2)))) / rows + floor**2
+        noise2 = (outside + float(np.sum(u2 * l2 / (S2 + l2)))) / rows + tiny
         evidence = -0.5 * rows * (np.log(2 * np.pi * noise2) + 1) - 0.5 * float(np.sum(np.log1p(S2 / l2)))
         if evidence > best[0]:
             best = (evidence, float(lam), float(np.sqrt(noise2)), float(np.sum(S2 / (S2 + l2))))

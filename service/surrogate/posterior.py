@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
+from farfield.errors import FitError
 from farfield.service.surrogate.triangle import triangular
 
 __all__ = ["Posterior"]
@@ -38,8 +39,10 @@ class Posterior:
     weights: dict[str, float] = field(default_factory=dict)
 
     def whiten(self, rows: ArrayLike) -> Array:
-        """W (K, m) with W^T W = rows Sigma rows^T, for rows (m, K) or (K,)."""
+        """W (K, m) with W^T W = rows Sigma rows^T, for rows (m, K) or (K,). Raises FitError for other columns."""
         G = np.atleast_2d(np.asarray(rows, float))
+        if G.ndim != 2 or G.shape[1] != self.mean.size:
+            raise FitError(f"rows {G.shape} do not fit the {self.mean.size} columns of this fit; design them again")
         result: Array = self.noise * solve_triangular(self.factor, G.T, trans="T", check_finite=False)
         return result
 

@@ -1,0 +1,95 @@
+"""Another regressor in place of the evidence fit: any linear regressor with scikit-learn's `fit` and `coef_`.
+
+It sees X = w A / gamma, so that its one isotropic prior is our smoothness prior, and no free columns: those are
+projected out of rows and labels beforehand, as scikit-learn itself does with an intercept, and solved for afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from farfield.errors import FitError
+
+__all__ = ["FREE_RIDGE", "Regression", "Regressor", "regress", "span"]
+
+Array = NDArray[np.float64]
+
+FREE_RIDGE = 1e-3
+"""Fixed ridge of the free columns, in units of a weighted row (a prior of 1000 s): keeps P positive definite."""
+
+
+class Regressor(Protocol):
+    """A linear model without intercept: `fit(X (m, K), y (m,)[, sample_weight (m,)])` sets `coef_` (K,).
+
+    One that also sets `alpha_` and `lambda_`, the precisions of noise and coefficients (BayesianRidge), gives the
+    posterior its spread too.
+    """
+
+    coef_: Any
+
+    @property
+    def fit(self) -> Any:
+        """Fits and returns itself."""
+
+
+class Regression(NamedTuple):
+    """Coefficients (K,); strength lambda and noise s where the regressor estimates them."""
+
+    mean: Array
+    strength: float | None
+    noise: float | None
+
+
+def span(columns: Array) -> tuple[Array, int]:
+    """Q (m, min(m, S)), whose first `rank` columns are an orthonormal basis of `columns` (m, S), and that rank."""
+    if not columns.size:
+        return np.zeros((len(columns), 0)), 0
+    Q, R, _ = qr(columns, mode="economic", pivoting=True, check_finite=False)
+    diagonal = np.abs(np.diagonal(R))
+    return np.asarray(Q, float), int(np.sum(diagonal > 1e-10 * max(diagonal.max(), 1.0)))
+
+
+def regress(
+    regressor: Regressor, rows: Array, labels: Array, repeats: Array, prior: Array, free: NDArray[np.bool_]
+) -> Regression:
+    """Coefficients of weighted `rows` (m, K) and `labels` (m,) by a copy of `regressor`.
+
+    `repeats` (m,), positive, how often each row counts: scikit-learn's sample_weight. `prior` (K,) gamma, `free` (K,)
+    mask. Raises FitError for a regressor with an intercept, one that fails, or that gives no finite `coef_` (K,).
+    """
+    name = type(regressor).__name__
+    if getattr(regressor, "fit_intercept", False):
+        raise FitError(f"{name} fits an intercept, which the one-body columns hold; give fit_intercept=False")
+    root = np.sqrt(repeats)[:, None]
+    Z = root * np.column_stack([rows[:, ~free], labels])
+    Q, rank = span(root * rows[:, free])
+    Z -= Q[:, :rank] @ (Q[:, :rank].T @ Z)
+    model = copy.deepcopy(regressor)
+    try:
+        if "sample_weight" in inspect.signature(model.fit).parameters:
+            Z /= root
+            model.fit(Z[:, :-1] / prior[~free], Z[:, -1], sample_weight=repeats)
+        else:
+            model.fit(Z[:, :-1] / prior[~free], Z[:, -1])
+    except (ValueError, np.linalg.LinAlgError) as error:
+        said = " ".join(str(error).split())
+        raise FitError(f"{name} could not fit the rows ({said}); take another regressor") from error
+    b = np.asarray(getattr(model, "coef_", np.nan), float)
+    if b.shape != (int((~free).sum()),) or not np.isfinite(b).all() or np.any(getattr(model, "intercept_", 0.0)):
+        raise FitError(f"{name} gave no finite coef_ without intercept for each column; take another linear regressor")
+    mean = np.zeros(free.size)
+    mean[~free] = b / prior[~free]
+    if free.any():
+        ridge = FREE_RIDGE * np.eye(int(free.sum()))
+        left = root[:, 0] * (labels - rows @ mean)
+        mean[free] = np.linalg.lstsq(np.vstack([root * rows[:, free], ridge]), np.append(left, ridge[0] * 0))[0]
+    alpha, lam = getattr(model, "alpha_", None), getattr(model, "lambda_", None)
+    if alpha is None or lam is None or np.ndim(alpha) or np.ndim(lam):
+        return Regression(mean, None, None)
+    return Regression(mean, float(np.sqrt(lam / alpha)), float(1 / np.sqrt(alpha)))
