@@ -38,8 +38,11 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Fractional = tuple[float, float, float]
-MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory")
-"""What a resumed campaign may change: nothing here alters a decision's inputs."""
+MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory", "surrogate.max_level")
+"""What a resumed campaign may change: nothing here alters a decision's inputs.
+
+The largest basis may change because it matters only where it would grow beyond it, and there the campaign has ended.
+"""
 
 
 class Section(BaseModel):
