@@ -106,7 +106,10 @@ class Rounds:
         """Refit on everything, solve, and look at the last datum again in sample."""
         seed = self.config.campaign.seed * 100003 + number
         old = self.state.u
+        grown = ""
         fresh = self._fit(seed)
+        if self.state.repairs and _failed(fresh) and self.state.level < self.problem.top_level:
+            fresh, grown = self._grow("more training did not open the gates", seed)
         if estimate is not None and label is not None and all(fresh.gates.values()):
             again = assess(fresh.solution, label, self.observed, self.problem, self._reference, fresh.far)
             estimate = replace(estimate, in_sample=again.eta_geo, core_after=again.geometry.core)
@@ -114,7 +117,7 @@ class Rounds:
             if self._limited(estimate):
                 return
             if self.state.stalls >= growth.STALLS and self.state.level < self.problem.top_level:
-                fresh = self._grow(estimate, seed)
+                fresh, grown = self._grow(self._seen(estimate), seed)
         self.state.old_u = old
         if all(fresh.gates[g] for g in ("relaxed", "sampled range")):  # else repairs start from the last sound one
             self.state.u = fresh.solution.u
@@ -123,6 +126,8 @@ class Rounds:
         self.state.solution = fresh.summary
         self.current = restored(self.state, self.problem)  # the same object as after a resume, to the last bit
         self._repair(fresh)
+        if grown and self.action is not None:
+            self.action = replace(self.action, reason=f"{self.action.reason}; {grown}")
         if estimate is not None and self.action is not None:
             self._write(estimate, self.action.reason)
 
@@ -141,18 +146,14 @@ class Rounds:
         self._write(estimate, self.stop.reason)
         return True
 
-    def _grow(self, estimate: Estimate, seed: int) -> Refit:
-        """The next larger basis, its triangles built anew from the record."""
+    def _grow(self, why: str, seed: int) -> tuple[Refit, str]:
+        """A refit with the next larger basis, its triangles built anew from the record, and a clause that says so."""
         self.state.level += 1
         self.state.stalls = 0
         self.state.enlarged += 1
         self._training = None  # frees the old triangles before the new ones are built
         fresh = self._fit(seed)
-        if self.action is not None:
-            size = fresh.summary["basis_size"]
-            text = f"{self._seen(estimate)}: basis grown to level {self.state.level}, {size} functions"
-            self.action = replace(self.action, reason=f"{self.action.reason}; {text}")
-        return fresh
+        return fresh, f"{why}: basis grown to level {self.state.level}, {fresh.summary['basis_size']} functions"
 
     def _seen(self, estimate: Estimate) -> str:
         measured = [e for e in map(Estimate.from_json, self.state.estimates[:-1]) if e.core_after is not None]
@@ -160,7 +161,7 @@ class Rounds:
 
     def _repair(self, fresh: Refit) -> None:
         """A failed gate is an action: train where it fails, do not trust an estimate."""
-        failed = [g for g, ok in fresh.gates.items() if not ok and g not in ("sampled range", "same basin")]
+        failed = _failed(fresh)
         if not failed:
             self.state.repairs = 0
             if self.action is None or self.action.verify is None:
@@ -206,3 +207,8 @@ def _used(label: Label, estimate: dict[str, Any]) -> bool:
     if isinstance(label, DefectLabel):
         return label.role == "verification" and list(label.size) == list(estimate["rung"])
     return bool(estimate["decision"] >= label.decision)
+
+
+def _failed(fresh: Refit) -> list[str]:
+    """The closed gates without which a surrogate is of no use."""
+    return [g for g, ok in fresh.gates.items() if not ok and g not in ("sampled range", "same basin")]
