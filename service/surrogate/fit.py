@@ -1,9 +1,10 @@
 """The fit: weighted triangles, a smoothness prior, evidence over its strength and one global noise (decisions C8).
 
 Model: w_t y_t = w_t A_t c + s N(0, 1) for every kind t, c_v = N(0, (s / (lambda gamma_v))^2). The loss is
-sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free keep only a negligible fixed ridge, so
-that a fit without energies is still defined. lambda maximises the evidence on a logarithmic grid, with s^2 at its
-maximum for each (MacKay, Neural Computation 4, 415 (1992)). QR and SVD throughout; normal equations are never formed.
+sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free are outside the sum; combinations of
+them that no row fixes keep a fixed ridge, so that a fit without energies is still defined. lambda maximises the
+evidence on a logarithmic grid, with s^2 at its maximum for each (MacKay, Neural Computation 4, 415 (1992)). QR and SVD
+throughout; normal equations are never formed.
 
 The evidence is that of energies and forces alone: force-constant rows are many, mostly near zero and lightly weighted,
 so they would pass for precise data and take the prior away (measured: one W cell with 73 functions, an FC column at
@@ -128,9 +129,11 @@ def posterior(
     X, y, free_rank = _judged(stack, rows, gamma, fixed)
     given = strength if chosen is None or chosen.strength is None else chosen.strength
     lam, evidence, noise, effective = _choose(X, y, rows - free_rank, given, floor)
-    ridge = np.full(K, FREE_RIDGE)
-    ridge[~fixed] = lam * gamma[~fixed]
-    T = triangular(np.asfortranarray(np.vstack([stack, *others, np.hstack([np.diag(ridge), np.zeros((K, 1))])])))
+    _, unfixed = span(np.vstack([stack, *others])[:, :-1][:, fixed])
+    ridge = np.zeros((K - int(fixed.sum()) + len(unfixed), K + 1))
+    ridge[np.arange(len(ridge) - len(unfixed)), np.flatnonzero(~fixed)] = lam * gamma[~fixed]
+    ridge[len(ridge) - len(unfixed) :, np.flatnonzero(fixed)] = FREE_RIDGE * unfixed
+    T = triangular(np.asfortranarray(np.vstack([stack, *others, ridge])))
     mean: Array = solve_triangular(T[:K, :K], T[:K, K], check_finite=False) if chosen is None else chosen.mean
     return Posterior(
         mean=mean,
@@ -147,14 +150,13 @@ def _judged(stack: Array, rows: float, gamma: Array, fixed: Mask) -> tuple[Array
     scaled, y = stack[:, :-1][:, ~fixed] / gamma[~fixed], stack[:, -1]
     if not in_range(scaled, stack):
         raise FitError("the weighted rows or labels leave the range of numbers; check units and weights")
-    Q, rank = span(stack[:, :-1][:, fixed])
-    if rows <= rank:
+    Q, _ = span(stack[:, :-1][:, fixed])
+    if rows <= Q.shape[1]:
         raise FitError("the observations only fix the one-body columns; buy forces")
-    Q = Q[:, :rank]
     left = scaled - Q @ (Q.T @ scaled)
     if np.abs(left).max() <= max(NOTHING, CANCELLED * np.abs(scaled).max()):
         raise FitError("the rows are all zero: no neighbours within the cutoff, or ideal crystals; displace the atoms")
-    return left, y - Q @ (Q.T @ y), rank
+    return left, y - Q @ (Q.T @ y), Q.shape[1]
 
 
 def _choose(X: Array, y: Array, rows: float, strength: float | None, floor: float) -> tuple[float, float, float, float]:

@@ -7,7 +7,6 @@ from ase.calculators.emt import EMT
 
 from farfield.errors import FitError
 from farfield.service.surrogate import Basis, Triangle, design, fit
-from farfield.service.surrogate.fit import FREE_RIDGE
 
 SIZE = 15
 GAMMA = np.append(np.logspace(0, 3, SIZE - 1), 1.0)
@@ -54,7 +53,7 @@ def test_refit_equals_a_dense_bayesian_solve():
     posterior = fit(_triangles(blocks), weights, GAMMA, FREE)
     A = np.vstack([weights[k] * a for k, (a, _) in blocks.items()])
     y = np.concatenate([weights[k] * b for k, (_, b) in blocks.items()])
-    ridge = np.diag(np.where(FREE, FREE_RIDGE, posterior.strength * GAMMA))
+    ridge = np.diag(np.where(FREE, 0.0, posterior.strength * GAMMA))
     dense = np.linalg.lstsq(np.vstack([A, ridge]), np.append(y, np.zeros(SIZE)), rcond=None)[0]
     assert np.abs(posterior.mean - dense).max() < 1e-10 * np.abs(dense).max()
     P = (ridge.T @ ridge + A.T @ A) / posterior.noise**2
@@ -132,6 +131,20 @@ def test_free_columns_cost_nothing_and_missing_energies_do_no_harm():
     assert only_forces.mean[-1] == 0.0
     assert np.allclose(only_forces.mean[:-1], posterior.mean[:-1], rtol=1e-3, atol=1e-9)
     assert np.isfinite(only_forces.quadratic(np.ones(SIZE)))
+
+
+@pytest.mark.parametrize("constant", [-3.5, -4e4])
+def test_a_constant_per_atom_is_free_however_small_the_noise(constant):
+    """Total energies of all-electron oracles: no prior may hold the one-body column."""
+    c, weights, blocks = _data(noise=1e-6, strength=1e-5, counts=(("E", 3), ("F", 40)))
+    A, _ = blocks["E"]
+    A[:, -1] = 100.0
+    moved = {"E": (A, A @ c + constant * A[:, -1]), "F": blocks["F"]}
+    still = {"E": (A, A @ c), "F": blocks["F"]}
+    one, two = (fit(_triangles(b), weights, GAMMA, FREE) for b in (moved, still))
+    assert one.strength == pytest.approx(two.strength, rel=1e-6)
+    assert one.mean[-1] - two.mean[-1] == pytest.approx(constant, rel=1e-9)
+    assert np.allclose(one.mean[:-1], two.mean[:-1], rtol=1e-5, atol=1e-7 * np.abs(two.mean[:-1]).max())
 
 
 def test_fewer_rows_than_columns_are_carried_by_the_prior():

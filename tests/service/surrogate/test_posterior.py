@@ -7,7 +7,6 @@ from ase.calculators.emt import EMT
 
 from farfield.errors import FitError
 from farfield.service.surrogate import Basis, Triangle, fit, labelled_rows
-from farfield.service.surrogate.fit import FREE_RIDGE
 
 WEIGHTS = {"E": 5.0, "F": 1.0, "V": 20.0}
 
@@ -36,7 +35,7 @@ def _fit(basis, rows, order=None, pieces=1, **more):
 
 
 def _precision(basis, rows, posterior):
-    ridge = np.where(basis.one_body, FREE_RIDGE, posterior.strength * basis.prior)
+    ridge = np.where(basis.one_body, 0.0, posterior.strength * basis.prior)
     return rows.X.T @ rows.X + np.diag(ridge**2)
 
 
@@ -72,7 +71,7 @@ def test_products_are_those_of_the_dense_covariance():
     basis = Basis.default(("Cu",), 2.55, 1)
     rows = _rows(basis, 3)
     posterior = _fit(basis, rows, strength=1e-2)
-    D = np.where(basis.one_body, FREE_RIDGE, 1e-2 * basis.prior)
+    D = np.where(basis.one_body, 1.0, 1e-2 * basis.prior)
     scaled = _precision(basis, rows, posterior) / np.outer(D, D)
     Sigma = posterior.noise**2 * np.linalg.inv(scaled) / np.outer(D, D)
     G = rows.X[:: len(rows.y) // 7] + 0.1 / basis.prior
