@@ -1,9 +1,10 @@
 """The fit: weighted triangles, a smoothness prior, evidence over its strength and one global noise (decisions C8).
 
 Model: w_t y_t = w_t A_t c + s N(0, 1) for every kind t, c_v = N(0, (s / (lambda gamma_v))^2). The loss is
-sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free keep only a negligible fixed ridge, so
-that a fit without energies is still defined. lambda maximises the evidence on a logarithmic grid, with s^2 at its
-maximum for each (MacKay, Neural Computation 4, 415 (1992)). QR and SVD throughout; normal equations are never formed.
+sum_t w_t^2 |y_t - A_t c|^2 + lambda^2 sum gamma_v^2 c_v^2. Columns marked free are outside the sum; combinations of
+them that no row fixes keep a fixed ridge, so that a fit without energies is still defined. lambda maximises the
+evidence on a logarithmic grid, with s^2 at its maximum for each (MacKay, Neural Computation 4, 415 (1992)). QR and SVD
+throughout; normal equations are never formed.
 
 The evidence is that of energies and forces alone: force-constant rows are many, mostly near zero and lightly weighted,
 so they would pass for precise data and take the prior away (measured: one W cell with 73 functions, an FC column at
@@ -22,7 +23,7 @@ from scipy.linalg import solve_triangular
 from farfield.errors import FitError
 from farfield.service.surrogate.posterior import Posterior
 from farfield.service.surrogate.regressor import FREE_RIDGE, Regression, Regressor, regress, span
-from farfield.service.surrogate.triangle import Triangle, triangular
+from farfield.service.surrogate.triangle import LARGEST, Triangle, in_range, triangular
 
 __all__ = ["FREE_RIDGE", "GRID", "fit", "posterior", "scales"]
 
@@ -32,8 +33,14 @@ Mask = NDArray[np.bool_]
 GRID = np.logspace(-10, 1, 67)
 """Candidate strengths lambda, in units of the largest singular value of the scaled rows."""
 
+ROUNDING = 1e-5
+"""A strength below the grid by this factor is lost in the rounding of the rows."""
+
 NOTHING = 1e-10
 """Scaled rows no larger than this are rounding: the invariants are of order one wherever atoms have neighbours."""
+
+CANCELLED = 1e-12
+"""So are those no larger than this share of what they were before the free columns were fitted."""
 
 
 def fit(
@@ -119,17 +126,15 @@ def posterior(
     `chosen` replaces the mean, and lambda and s where it has them.
     """
     K = gamma.size
-    lifted, free_rank = _eliminate_free(stack, fixed)
+    X, y, free_rank = _judged(stack, rows, gamma, fixed)
     given = strength if chosen is None or chosen.strength is None else chosen.strength
-    lam, evidence, noise, effective = _choose(
-        lifted[:, :-1] / gamma[~fixed], lifted[:, -1], rows - free_rank, given, floor
-    )
-    ridge = np.full(K, FREE_RIDGE)
-    ridge[~fixed] = lam * gamma[~fixed]
-    T = triangular(np.asfortranarray(np.vstack([stack, *others, np.hstack([np.diag(ridge), np.zeros((K, 1))])])))
+    lam, evidence, noise, effective = _choose(X, y, rows - free_rank, given, floor)
+    _, unfixed = span(np.vstack([stack, *others])[:, :-1][:, fixed])
+    ridge = np.zeros((K - int(fixed.sum()) + len(unfixed), K + 1))
+    ridge[np.arange(len(ridge) - len(unfixed)), np.flatnonzero(~fixed)] = lam * gamma[~fixed]
+    ridge[len(ridge) - len(unfixed) :, np.flatnonzero(fixed)] = FREE_RIDGE * unfixed
+    T = triangular(np.asfortranarray(np.vstack([stack, *others, ridge])))
     mean: Array = solve_triangular(T[:K, :K], T[:K, K], check_finite=False) if chosen is None else chosen.mean
-    if not (np.isfinite(mean).all() and np.isfinite(T).all()):
-        raise FitError("the fit left the range of numbers; check the units of the labels")
     return Posterior(
         mean=mean,
         factor=np.ascontiguousarray(T[:K, :K]),
@@ -140,11 +145,18 @@ def posterior(
     )
 
 
-def _eliminate_free(stack: Array, fixed: Mask) -> tuple[Array, int]:
-    """What is left of the penalised columns and labels once the free columns are fitted exactly, and their rank."""
-    rest: Array = stack[:, np.append(~fixed, True)]
-    Q, rank = span(stack[:, :-1][:, fixed])
-    return rest - Q[:, :rank] @ (Q[:, :rank].T @ rest), rank
+def _judged(stack: Array, rows: float, gamma: Array, fixed: Mask) -> tuple[Array, Array, int]:
+    """Scaled penalised columns and labels once the free columns are fitted exactly, and the rank of these."""
+    scaled, y = stack[:, :-1][:, ~fixed] / gamma[~fixed], stack[:, -1]
+    if not in_range(scaled, stack):
+        raise FitError("the weighted rows or labels leave the range of numbers; check units and weights")
+    Q, _ = span(stack[:, :-1][:, fixed])
+    if rows <= Q.shape[1]:
+        raise FitError("the observations only fix the one-body columns; buy forces")
+    left = scaled - Q @ (Q.T @ scaled)
+    if np.abs(left).max() <= max(NOTHING, CANCELLED * np.abs(scaled).max()):
+        raise FitError("the rows are all zero: no neighbours within the cutoff, or ideal crystals; displace the atoms")
+    return left, y - Q @ (Q.T @ y), Q.shape[1]
 
 
 def _choose(X: Array, y: Array, rows: float, strength: float | None, floor: float) -> tuple[float, float, float, float]:
@@ -152,17 +164,11 @@ def _choose(X: Array, y: Array, rows: float, strength: float | None, floor: floa
 
     X and y may be a factor of the `rows` rows; what is missing are zeros.
     """
-    if strength is not None and not (np.isfinite(strength) and strength > 0):
-        raise FitError(f"the prior strength must be positive and finite, not {strength}; leave it out")
     if not (np.isfinite(floor) and floor >= 0):
         raise FitError(f"the noise floor must not be negative, and {floor} is no number of eV/Å; leave it out")
-    if rows <= 0 or not len(X):
-        raise FitError("the observations only fix the one-body columns; buy forces")
-    if not np.isfinite(X).all() or not np.isfinite(float(y @ y)):
-        raise FitError("the weighted labels leave the range of numbers; check their units and the weights")
     U, S, _ = np.linalg.svd(X, full_matrices=False)
-    if S[0] <= NOTHING:
-        raise FitError("the rows are all zero: no neighbours within the cutoff, or ideal crystals; displace the atoms")
+    if strength is not None and not GRID[0] * ROUNDING * S[0] < strength < LARGEST:
+        raise FitError(f"a prior of strength {strength} is no number that carries these rows; leave it out")
     u = U.T @ y
     u2 = u**2
     outside = float(np.sum((y - U @ u) ** 2))

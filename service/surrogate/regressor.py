@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
 from farfield.errors import FitError
 
@@ -21,7 +20,10 @@ __all__ = ["FREE_RIDGE", "Regression", "Regressor", "regress", "span"]
 Array = NDArray[np.float64]
 
 FREE_RIDGE = 1e-3
-"""Fixed ridge of the free columns, in units of a weighted row (a prior of 1000 s): keeps P positive definite."""
+"""Fixed ridge, in units of a weighted row (a prior of 1000 s), of combinations of free columns that no row fixes."""
+
+DEPENDENT = 1e-10
+"""Singular values of the free columns below this share of the largest (or of 1) are rounding."""
 
 
 class Regressor(Protocol):
@@ -46,13 +48,13 @@ class Regression(NamedTuple):
     noise: float | None
 
 
-def span(columns: Array) -> tuple[Array, int]:
-    """Q (m, min(m, S)), whose first `rank` columns are an orthonormal basis of `columns` (m, S), and that rank."""
-    if not columns.size:
-        return np.zeros((len(columns), 0)), 0
-    Q, R, _ = qr(columns, mode="economic", pivoting=True, check_finite=False)
-    diagonal = np.abs(np.diagonal(R))
-    return np.asarray(Q, float), int(np.sum(diagonal > 1e-10 * max(diagonal.max(), 1.0)))
+def span(columns: Array) -> tuple[Array, Array]:
+    """Orthonormal bases of what `columns` (m, S) of rank r reach, (m, r), and of the combinations they leave open,
+    (S - r, S)."""
+    m, S = columns.shape
+    U, sigma, Vt = np.linalg.svd(columns, full_matrices=m < S)
+    rank = int(np.sum(sigma > DEPENDENT * max(sigma.max(initial=0.0), 1.0)))
+    return U[:, :rank], Vt[rank:]
 
 
 def regress(
@@ -68,8 +70,8 @@ def regress(
         raise FitError(f"{name} fits an intercept, which the one-body columns hold; give fit_intercept=False")
     root = np.sqrt(repeats)[:, None]
     Z = root * np.column_stack([rows[:, ~free], labels])
-    Q, rank = span(root * rows[:, free])
-    Z -= Q[:, :rank] @ (Q[:, :rank].T @ Z)
+    Q, _ = span(root * rows[:, free])
+    Z -= Q @ (Q.T @ Z)
     model = copy.deepcopy(regressor)
     try:
         if "sample_weight" in inspect.signature(model.fit).parameters:
@@ -86,9 +88,8 @@ def regress(
     mean = np.zeros(free.size)
     mean[~free] = b / prior[~free]
     if free.any():
-        ridge = FREE_RIDGE * np.eye(int(free.sum()))
         left = root[:, 0] * (labels - rows @ mean)
-        mean[free] = np.linalg.lstsq(np.vstack([root * rows[:, free], ridge]), np.append(left, ridge[0] * 0))[0]
+        mean[free] = np.linalg.lstsq(root * rows[:, free], left, rcond=DEPENDENT)[0]
     alpha, lam = getattr(model, "alpha_", None), getattr(model, "lambda_", None)
     if alpha is None or lam is None or np.ndim(alpha) or np.ndim(lam):
         return Regression(mean, None, None)

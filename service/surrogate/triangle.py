@@ -14,9 +14,12 @@ from scipy.linalg import qr
 from farfield.errors import FitError
 from farfield.oracles.packing import pack, unpack
 
-__all__ = ["Triangle"]
+__all__ = ["LARGEST", "Triangle", "in_range", "triangular"]
 
 Array = NDArray[np.float64]
+
+LARGEST = 1e100
+"""Bound of rows and labels, weighted or not: their squares and sums stay numbers."""
 
 
 class Triangle:
@@ -30,14 +33,14 @@ class Triangle:
     def add(self, rows: ArrayLike, labels: ArrayLike) -> None:
         """Adds rows (m, K) or one row (K,) with labels (m,) or a number. Deterministic on one BLAS thread.
 
-        Raises FitError for shapes that do not match or values that are not finite.
+        Raises FitError for shapes that do not match or values that are not finite or beyond 1e100.
         """
         A = np.atleast_2d(np.asarray(rows, float))
         y = np.atleast_1d(np.asarray(labels, float)).ravel()
         if A.shape != (y.size, self.size):
             raise FitError(f"rows {A.shape} and labels {y.shape} do not fit {self.size} columns; rebuild the rows")
-        if not (np.isfinite(A).all() and np.isfinite(y).all()):
-            raise FitError("rows or labels are not finite; withdraw that observation")
+        if not in_range(A, y):
+            raise FitError("rows or labels are not finite, or beyond 1e100; withdraw that observation")
         had = len(self._factor)
         stack = np.empty((had + y.size, self.size + 1), order="F")
         stack[:had] = self._factor
@@ -89,6 +92,11 @@ class Triangle:
         if self._factor.shape != (min(self.count, self.size + 1), self.size + 1):
             raise FitError("a stored triangle has the wrong shape; rebuild it from the record")
         return self
+
+
+def in_range(*arrays: Array) -> bool:
+    """Whether all values are numbers whose squares can be summed."""
+    return all(bool(np.abs(a).max(initial=0.0) < LARGEST) for a in arrays)
 
 
 def triangular(stack: Array) -> Array:

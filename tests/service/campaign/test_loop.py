@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,15 @@ from ase import Atoms
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.oracles.emt import EMTOracle
+from farfield.service.campaign import rounds
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, OracleInfo, Proposal, Stop
 from farfield.service.campaign.loop import Loop
+from farfield.service.campaign.observed import Observed
+from farfield.service.campaign.problem import Problem
+from farfield.service.campaign.refit import Refit, refit
+from farfield.service.campaign.state import State
+from farfield.service.campaign.training import TrainingSet
 from farfield.service.cells import Host
 from farfield.service.surrogate import Basis, Surrogate
 
@@ -179,3 +186,25 @@ def test_a_ladder_that_reaches_the_target_ends_with_advice() -> None:
     assert stop is not None
     assert stop.exit_code == 3
     assert "target.size above 3" in stop.reason
+
+
+def test_closed_gates_grow_the_basis_before_the_campaign_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first basis, level 0, is made to fail: one round of more training, then the next level on the same labels."""
+
+    def closed(state: State, observed: Observed, problem: Problem, training: TrainingSet, *rest: Any) -> Refit:
+        fresh = refit(state, observed, problem, training, *rest)
+        if training.basis.size > problem.basis(0).size:
+            return fresh
+        return replace(fresh, summary=fresh.summary | {"gates": dict(fresh.gates, relaxed=False)})
+
+    monkeypatch.setattr(rounds, "refit", closed)
+    loop, _ = play(config(), emt, rounds=3)
+    decision = loop.ask()
+    assert isinstance(decision, Decision)
+    assert loop.state.level == 1
+    assert "basis grown to level 1, 45 functions" in decision.reason
+    assert [p.role for p in decision.proposals] == ["verification"]
+    limited, stop = play(config(surrogate={"level": 0, "max_level": 0}), emt, rounds=12)
+    assert stop is not None
+    assert "stays unusable (relaxed)" in stop.reason
+    assert limited.state.level == 0

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from farfield.errors import FitError
-from farfield.service.surrogate import Triangle, fit
-from farfield.service.surrogate.fit import FREE_RIDGE
+from farfield.service.surrogate import Basis, Triangle, design, fit
 
 SIZE = 15
 GAMMA = np.append(np.logspace(0, 3, SIZE - 1), 1.0)
@@ -52,7 +53,7 @@ def test_refit_equals_a_dense_bayesian_solve():
     posterior = fit(_triangles(blocks), weights, GAMMA, FREE)
     A = np.vstack([weights[k] * a for k, (a, _) in blocks.items()])
     y = np.concatenate([weights[k] * b for k, (_, b) in blocks.items()])
-    ridge = np.diag(np.where(FREE, FREE_RIDGE, posterior.strength * GAMMA))
+    ridge = np.diag(np.where(FREE, 0.0, posterior.strength * GAMMA))
     dense = np.linalg.lstsq(np.vstack([A, ridge]), np.append(y, np.zeros(SIZE)), rcond=None)[0]
     assert np.abs(posterior.mean - dense).max() < 1e-10 * np.abs(dense).max()
     P = (ridge.T @ ridge + A.T @ A) / posterior.noise**2
@@ -132,6 +133,20 @@ def test_free_columns_cost_nothing_and_missing_energies_do_no_harm():
     assert np.isfinite(only_forces.quadratic(np.ones(SIZE)))
 
 
+@pytest.mark.parametrize("constant", [-3.5, -4e4])
+def test_a_constant_per_atom_is_free_however_small_the_noise(constant):
+    """Total energies of all-electron oracles: no prior may hold the one-body column."""
+    c, weights, blocks = _data(noise=1e-6, strength=1e-5, counts=(("E", 3), ("F", 40)))
+    A, _ = blocks["E"]
+    A[:, -1] = 100.0
+    moved = {"E": (A, A @ c + constant * A[:, -1]), "F": blocks["F"]}
+    still = {"E": (A, A @ c), "F": blocks["F"]}
+    one, two = (fit(_triangles(b), weights, GAMMA, FREE) for b in (moved, still))
+    assert one.strength == pytest.approx(two.strength, rel=1e-6)
+    assert one.mean[-1] - two.mean[-1] == pytest.approx(constant, rel=1e-9)
+    assert np.allclose(one.mean[:-1], two.mean[:-1], rtol=1e-5, atol=1e-7 * np.abs(two.mean[:-1]).max())
+
+
 def test_fewer_rows_than_columns_are_carried_by_the_prior():
     _, weights, blocks = _data(counts=(("E", 1), ("F", 6)))
     posterior = fit(_triangles(blocks), weights, GAMMA, FREE)
@@ -156,6 +171,116 @@ def test_draws_follow_the_posterior():
     g = np.linspace(1, 2, SIZE)
     assert np.var(draws @ g) == pytest.approx(posterior.quadratic(g), rel=0.1)
     assert np.array_equal(draws, posterior.draws(4000, seed=1))
+
+
+def test_doubled_rows_are_twice_the_evidence():
+    """Rows given twice weigh as with sqrt(2) times the weight; the noise is read off twice as many."""
+    _, weights, blocks = _data()
+    twice = {k: (np.vstack([A, A]), np.concatenate([y, y])) for k, (A, y) in blocks.items()}
+    one = fit(_triangles(blocks), {k: np.sqrt(2) * w for k, w in weights.items()}, GAMMA, FREE, strength=1.0)
+    two = fit(_triangles(twice), weights, GAMMA, FREE, strength=1.0)
+    assert np.allclose(one.factor, two.factor, rtol=1e-10, atol=1e-10 * np.abs(two.factor).max())
+    assert np.allclose(one.mean, two.mean, rtol=1e-8)
+    chosen = fit(_triangles(twice), weights, GAMMA, FREE)
+    assert chosen.noise == pytest.approx(fit(_triangles(blocks), weights, GAMMA, FREE).noise, rel=0.05)
+
+
+def test_a_single_component_moves_the_mean_along_its_row_only():
+    A, _ = _data()[2]["F"]
+    triangle = Triangle(SIZE)
+    triangle.add(A[0], 0.3)
+    posterior = fit({"F": triangle}, {"F": 1.0}, GAMMA, FREE)
+    direction = A[0, :-1] / GAMMA[:-1] ** 2
+    share = posterior.mean[:-1] @ direction / (direction @ direction)
+    assert np.allclose(posterior.mean[:-1], share * direction, rtol=1e-9)
+    assert 0 <= A[0] @ posterior.mean <= 0.3
+    assert posterior.mean[-1] == 0
+
+
+def test_one_cell_of_a_large_basis_is_carried_by_the_prior():
+    """31 atoms and 351 functions: the forces of the next cell within a tenth of what they are."""
+    basis = Basis.default(("Cu",), 2.55, 6)
+    triangles = {"E": Triangle(basis.size), "F": Triangle(basis.size)}
+    cells = []
+    for seed in (0, 1):
+        atoms = bulk("Cu", cubic=True, a=3.6) * (2, 2, 2)
+        del atoms[0]
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = EMT()
+        cells.append((atoms, design(basis, atoms)))
+    atoms, rows = cells[0]
+    triangles["E"].add(rows.energy, atoms.get_potential_energy())
+    triangles["F"].add(rows.forces, atoms.get_forces().ravel())
+    posterior = fit(triangles, {"E": 5.0, "F": 1.0}, basis.prior, basis.one_body)
+    assert 0 < posterior.effective < triangles["F"].count + 1 < basis.size
+    atoms, rows = cells[1]
+    wrong = rows.forces @ posterior.mean - atoms.get_forces().ravel()
+    assert np.linalg.norm(wrong) < 0.1 * np.linalg.norm(atoms.get_forces())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-200])
+def test_labels_of_nothing_are_fitted_by_nothing(scale):
+    _, weights, blocks = _data()
+    posterior = fit(_triangles({k: (A, scale * y) for k, (A, y) in blocks.items()}), weights, GAMMA, FREE)
+    assert np.abs(posterior.mean).max() < 1e-100
+    assert posterior.noise == pytest.approx(1e-6)
+    bare = fit(_triangles({k: (A, scale * y) for k, (A, y) in blocks.items()}), weights, GAMMA, FREE, noise_floor=0.0)
+    assert np.isfinite([bare.noise, bare.evidence, *bare.mean]).all()
+
+
+def test_ideal_crystals_fix_nothing():
+    """Their force rows and labels are rounding, which a fit must not take for data."""
+    basis = Basis.default(("Cu",), 2.55, 1)
+    atoms = bulk("Cu", cubic=True, a=3.6) * (2, 2, 2)
+    atoms.calc = EMT()
+    rows = design(basis, atoms)
+    assert 0 < np.abs(rows.forces).max() < 1e-9
+    triangles = {"E": Triangle(basis.size), "F": Triangle(basis.size)}
+    triangles["F"].add(rows.forces, atoms.get_forces().ravel())
+    with pytest.raises(FitError, match="displace"):
+        fit(triangles, {"E": 5.0, "F": 1.0}, basis.prior, basis.one_body)
+    for n in (1, 3):
+        copies = atoms * (n, 1, 1)
+        triangles["E"].add(design(basis, copies).energy, n * atoms.get_potential_energy())
+    with pytest.raises(FitError, match="displace"):
+        fit(triangles, {"E": 5.0, "F": 1.0}, basis.prior, basis.one_body)
+
+
+def test_a_kind_of_weight_zero_or_without_rows_is_as_good_as_absent():
+    _, weights, blocks = _data()
+    triangles = _triangles(blocks)
+    plain = fit({k: triangles[k] for k in "EF"}, weights, GAMMA, FREE)
+    without = fit(triangles | {"FC": Triangle(SIZE)}, weights | {"V": 0.0}, GAMMA, FREE)
+    assert np.array_equal(plain.mean, without.mean)
+    assert without.residual_rms["FC"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"weights": {"F": np.nan}}, "positive and finite"),
+        ({"weights": {"F": np.inf}}, "positive and finite"),
+        ({"weights": {"F": 1e200}}, "range of numbers"),
+        ({"weights": {"F": 1e-200}}, "all zero"),
+        ({"prior": np.zeros(SIZE)}, "prior scales"),
+        ({"prior": np.full(SIZE, np.nan)}, "prior scales"),
+        ({"prior": GAMMA[None]}, "different bases"),
+        ({"free": np.ones(SIZE, bool)}, "every column is free"),
+        ({"strength": 0.0}, "strength"),
+        ({"strength": -1.0}, "strength"),
+        ({"strength": np.nan}, "strength"),
+        ({"strength": 1e-300}, "strength"),
+        ({"strength": np.inf}, "strength"),
+        ({"noise_floor": -1.0}, "noise floor"),
+        ({"noise_floor": np.nan}, "noise floor"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(change, fault):
+    given = {"weights": {"F": 1.0}, "prior": GAMMA, "free": FREE} | change
+    triangles = {"F": _triangles(_data()[2])["F"]}
+    with pytest.raises(FitError, match=fault) as caught:
+        fit(triangles, given.pop("weights"), given.pop("prior"), given.pop("free"), **given)
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_input_is_refused():

@@ -84,13 +84,16 @@ def test_others_get_the_spread_of_the_evidence_fit():
         assert found.residual_rms["F"] == F.residual_rms(found.mean)
 
 
-def test_span_of_dependent_columns():
+def test_span_and_what_it_leaves_open():
     A = np.random.default_rng(0).normal(size=(9, 2)) @ np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
-    Q, rank = span(A)
-    assert rank == 2
-    assert np.allclose(Q[:, :rank] @ (Q[:, :rank].T @ A), A, atol=1e-13)
-    assert span(np.zeros((4, 0)))[1] == 0
-    assert span(np.zeros((4, 2)))[1] == 0
+    for columns, rank in ((A, 2), (A[:1], 1), (np.zeros((4, 2)), 0), (np.zeros((4, 0)), 0), (A[:, :2], 2)):
+        Q, unfixed = span(columns)
+        S = columns.shape[1]
+        assert (Q.shape, unfixed.shape) == ((len(columns), rank), (S - rank, S))
+        assert np.allclose(Q @ (Q.T @ columns), columns, atol=1e-13)
+        assert np.allclose(Q.T @ Q, np.eye(rank), atol=1e-13)
+        assert np.allclose(unfixed @ unfixed.T, np.eye(S - rank), atol=1e-13)
+        assert np.abs(columns @ unfixed.T).max(initial=0.0) < 1e-13
 
 
 def test_dependent_free_columns_share_what_they_cannot_tell_apart():
@@ -99,7 +102,12 @@ def test_dependent_free_columns_share_what_they_cannot_tell_apart():
     A[:, -2] = A[:, -1]
     mean = regress(Ridge(alpha=1.0, fit_intercept=False), A, y, np.ones(len(y)), GAMMA, free).mean
     assert mean[-1] == pytest.approx(mean[-2], rel=1e-6)
-    assert FREE_RIDGE > 0
+    both = fit(_triangles(A, y, 20), {"E": 1.0, "F": 1.0}, GAMMA, free)
+    assert both.mean[-1] == pytest.approx(both.mean[-2], rel=1e-6)
+    apart, together = np.zeros(SIZE), np.zeros(SIZE)
+    apart[-2:], together[-2:] = [1, -1], [1, 1]
+    assert both.quadratic(apart) == pytest.approx(2 * (both.noise / FREE_RIDGE) ** 2, rel=1e-6)
+    assert both.quadratic(together) < both.noise**2
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,12 @@ def test_bad_rows_and_bytes_are_refused():
         triangle.add(A, y[:2])
     with pytest.raises(FitError, match="finite"):
         triangle.add(A * np.inf, y)
+    with pytest.raises(FitError, match="finite"):
+        triangle.add(A, y * np.nan)
+    with pytest.raises(FitError, match="1e100"):
+        triangle.add(A, y * 1e200)
     assert triangle.count == 0
+    triangle.add(np.zeros((0, 12)), [])
+    assert (triangle.count, triangle.factor.shape) == (0, (0, 13))
     with pytest.raises(FitError, match="damaged"):
         Triangle.unpack(b"nothing")
