@@ -66,7 +66,7 @@ class Grade:
 def grade(
     posterior: Posterior, basis: Basis, atoms: Atoms, reference: ArrayLike | None = None, *, block: int = BLOCK
 ) -> Grade:
-    """Grades of `atoms` under the fit that gave `posterior`.
+    """Grades of `atoms` under the fit that gave `posterior`, with its weights of E and F (1 where it has none).
 
     `reference` (K,) energy row to subtract, as in the fit's energy labels: n_cells times that of the host cell. Without
     one, the grade of the energy includes that of the one-body columns, which only energies fix. `block` bounds the
@@ -76,20 +76,20 @@ def grade(
     pairs = neighbours(basis, atoms)
     sites = np.zeros(len(atoms))
     energy = np.zeros(basis.size)
-    scale = (posterior.weights.get("F") or 1.0) / posterior.noise
+    unit = replace(posterior, noise=1.0)  # a noise of next to nothing would underflow when squared
+    weight_f, weight_e = (posterior.weights.get(kind) or 1.0 for kind in "FE")
     for members, rows, part in _force_rows(basis, atoms, pairs, block):
         energy += part
         for start in range(0, len(members), WHITENED):
             piece = members[start : start + WHITENED]
-            W = posterior.whiten(rows[3 * start : 3 * (start + len(piece))]).T.reshape(len(piece), 3, -1)
-            sites[piece] = scale * np.sqrt(np.maximum(np.linalg.eigvalsh(W @ W.transpose(0, 2, 1))[:, -1], 0.0))
+            W = unit.whiten(rows[3 * start : 3 * (start + len(piece))]).T.reshape(len(piece), 3, -1)
+            sites[piece] = weight_f * np.sqrt(np.maximum(np.linalg.eigvalsh(W @ W.transpose(0, 2, 1))[:, -1], 0.0))
     if reference is not None:
         row = np.asarray(reference, float)
         if row.shape != energy.shape:
             raise FitError(f"the reference row {row.shape} has not the basis' {basis.size} columns; design it again")
         energy = energy - row
-    weight = (posterior.weights.get("E") or 1.0) / posterior.noise
-    return Grade(sites, weight * float(np.sqrt(posterior.quadratic(energy))))
+    return Grade(sites, weight_e * float(np.sqrt(unit.quadratic(energy))))
 
 
 def _force_rows(basis: Basis, atoms: Atoms, pairs: Pairs, block: int) -> Iterator[tuple[Index, Array, Array]]:
