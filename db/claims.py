@@ -231,6 +231,13 @@ class Claims:
             _set(connection, attempt, **outcome, message=plain_text(message), ended=now(), core_seconds=core_seconds)
             return True
 
+    def failure(self, attempt: int) -> str | None:
+        """The failure class of an attempt that failed, else None."""
+        a = schema.attempt.c
+        with self.database.read() as connection:
+            found: str | None = connection.scalars(select(a.failure).where(a.id == attempt)).one_or_none()
+            return found
+
     def withdraw(self, attempt: int) -> bool:
         """Take back an attempt that nobody has claimed; whether it was still waiting."""
         a = schema.attempt.c

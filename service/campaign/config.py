@@ -38,8 +38,11 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Fractional = tuple[float, float, float]
-MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory")
-"""What a resumed campaign may change: nothing here alters a decision's inputs."""
+MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory", "surrogate.max_level")
+"""What a resumed campaign may change: nothing here alters a decision's inputs.
+
+The largest basis may change because it matters only where it would grow beyond it, and there the campaign has ended.
+"""
 
 
 class Section(BaseModel):
@@ -68,7 +71,7 @@ class HostSection(Section):
     """The perfect crystal."""
 
     species: tuple[str, ...] = Field(default=("Cu",), min_length=1, description="one element; two for rocksalt and b2")
-    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, rocksalt or b2")
+    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, zincblende, rocksalt or b2")
     lattice_constant: Positive | Literal["oracle"] = Field(
         default="oracle", description='"oracle": from a 7-point equation of state; or a number, Å'
     )
@@ -117,8 +120,8 @@ class OracleSection(Section):
         default="emt", min_length=1, description="see `farfield oracle list`; ase takes any ASE calculator"
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="passed to the oracle")
-    wall_time: Positive = Field(default=3600.0, description="limit of one call, s")
-    memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB")
+    wall_time: Positive = Field(default=3600.0, description="limit of one call, s; twice that when it is tried again")
+    memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB; likewise")
 
     @field_validator("parameters")
     @classmethod

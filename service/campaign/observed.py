@@ -1,13 +1,13 @@
 """The labels of a campaign, sorted by what they are for.
 
 Filled from (decision, answers) in the order of the record, never by arrival, so that a fit stacks its rows in the order
-(decision, ordinal) on any number of workers (decisions A1).
+(decision, ordinal) on any number of workers (decisions A1). A withdrawn label leaves the lists (decisions C8, C12).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
 from farfield.service.cells import ForceConstantCell, Host, Size
 
-__all__ = ["DefectLabel", "ForceConstantLabel", "Observed", "StrainLabel"]
+__all__ = ["DefectLabel", "ForceConstantLabel", "Label", "Observed", "StrainLabel"]
 
 Array = NDArray[np.float64]
+
+FITTED = ("training", "verification", "strain", "force constants")
+"""Roles whose labels go into fits, and may be withdrawn."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class DefectLabel:
 
 @dataclass(frozen=True)
 class StrainLabel:
-    """A strained host cell: its strain (3, 3), virial (6,) eV; `pair` numbers the +-e pair and `sign` its side."""
+    """A strained host cell: its strain (3, 3), virial (6,) eV, internal forces (N, 3) eV/Å.
+
+    `pair` numbers the +-e pair and `sign` its side; `shifted` cells, with shifts of their sublattices, have no partner.
+    """
 
     decision: int
     ordinal: int
@@ -47,6 +53,9 @@ class StrainLabel:
     pair: int
     sign: int
     virial: Array
+    forces: Array | None
+    calculation: str
+    shifted: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class ForceConstantLabel:
     step: float
     forces: list[list[Array]]
     ordinals: list[list[int]]
+    calculations: list[str]
 
     def constants(self, cell: ForceConstantCell) -> Array:
         """C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2."""
@@ -65,9 +75,15 @@ class ForceConstantLabel:
         return cell.assemble([cell.column(d, self.step, f) for d, f in pairs])
 
 
+Label = DefectLabel | StrainLabel | ForceConstantLabel
+
+
 @dataclass
 class Observed:
-    """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``."""
+    """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``.
+
+    `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
+    """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
     checks: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
@@ -77,17 +93,24 @@ class Observed:
     constants: list[ForceConstantLabel] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     failures: list[tuple[Proposal, Answer]] = field(default_factory=list)
+    withdrawn: set[str] = field(default_factory=set)
 
     def add(self, decision: Decision, answers: Sequence[Answer]) -> None:
         """Take the answers of one decision, in ordinal order. Failed ones are listed in `failures`."""
         displaced: dict[Size, list[tuple[Proposal, Answer]]] = {}
+        incomplete: set[Size] = set()
         by_ordinal = {a.ordinal: a for a in answers}
         for p in decision.proposals:
             a = by_ordinal[p.ordinal]
             got = {"E": a.energy is not None, "F": a.forces is not None, "V": a.virial is not None}
-            self.keys |= {f"{a.calculation}/{k}" for k, there in got.items() if there}
+            if a.calculation not in self.withdrawn:
+                self.keys |= {f"{a.calculation}/{k}" for k, there in got.items() if there}
             if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
                 self.failures.append((p, a))
+                continue
+            if a.calculation in self.withdrawn and p.role in FITTED:
+                if p.role == "force constants":
+                    incomplete.add(p.rung)
                 continue
             if p.role == "lattice constant" and a.energy is not None:
                 self.energies.append((float(p.meta["a"]), a.energy))
@@ -98,7 +121,16 @@ class Observed:
             elif p.role == "strain" and a.virial is not None:
                 strain = np.array(p.meta["strain"])
                 label = StrainLabel(
-                    decision.number, p.ordinal, p.atoms, strain, int(p.meta["pair"]), int(p.meta["sign"]), a.virial
+                    decision.number,
+                    p.ordinal,
+                    p.atoms,
+                    strain,
+                    int(p.meta["pair"]),
+                    int(p.meta["sign"]),
+                    a.virial,
+                    a.forces,
+                    a.calculation,
+                    "shifts" in p.meta,
                 )
                 self.strains.append(label)
             elif p.role == "force constants":
@@ -110,7 +142,8 @@ class Observed:
                     )
                 )
         for size, group in displaced.items():
-            self._add_constants(decision.number, size, group)
+            if size not in incomplete:
+                self._add_constants(decision.number, size, group)
 
     def _add_constants(self, number: int, size: Size, group: list[tuple[Proposal, Answer]]) -> None:
         forces: dict[int, list[Array]] = {}
@@ -122,14 +155,39 @@ class Observed:
         step = float(group[0][0].meta["step"])
         self.constants.append(
             ForceConstantLabel(
-                number, size, step, [forces[k] for k in sorted(forces)], [ordinals[k] for k in sorted(forces)]
+                number,
+                size,
+                step,
+                [forces[k] for k in sorted(forces)],
+                [ordinals[k] for k in sorted(forces)],
+                [a.calculation for _, a in group],
             )
         )
 
+    def without(self, calculations: Collection[str]) -> tuple[Observed, list[Label]]:
+        """The same without the labels of `calculations`, those to come too, and the labels that left.
+
+        A force-constant label leaves with any of its displaced cells; a strained cell leaves its pair incomplete.
+        """
+        out = self.withdrawn | set(calculations)
+        gone: list[Label] = []
+        gone += [d for d in self.defects if d.calculation in out]
+        gone += [s for s in self.strains if s.calculation in out]
+        gone += [c for c in self.constants if not out.isdisjoint(c.calculations)]
+        left = replace(
+            self,
+            defects=[d for d in self.defects if d.calculation not in out],
+            strains=[s for s in self.strains if s.calculation not in out],
+            constants=[c for c in self.constants if out.isdisjoint(c.calculations)],
+            keys={k for k in self.keys if k.rpartition("/")[0] not in out},
+            withdrawn=out,
+        )
+        return left, gone
+
     def strain_pairs(self) -> list[tuple[StrainLabel, StrainLabel]]:
-        """The complete +-e pairs (plus, minus), in order."""
-        plus = {(s.decision, s.pair): s for s in self.strains if s.sign > 0}
-        minus = {(s.decision, s.pair): s for s in self.strains if s.sign < 0}
+        """The complete +-e pairs (plus, minus), in order; cells with shifts have none."""
+        plus = {(s.decision, s.pair): s for s in self.strains if s.sign > 0 and not s.shifted}
+        minus = {(s.decision, s.pair): s for s in self.strains if s.sign < 0 and not s.shifted}
         return [(plus[k], minus[k]) for k in plus if k in minus]
 
     def derived(self, host: Host, number: int) -> list[DerivedForceConstants]:

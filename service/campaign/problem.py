@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from farfield.errors import ConfigError
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cells import Defect, DefectCell, Host, Size, first_rung
-from farfield.service.surrogate import LEVELS, Basis
+from farfield.service.surrogate import CORE, LEVELS, Basis, neighbours
 
 __all__ = ["Problem"]
+
+NEARER = 0.9
+"""The core acts below this share of the unrelaxed defect's shortest pair, so that rattled cells are clear of it."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,22 @@ class Problem:
         s = self.config.surrogate
         cutoff = None if s.cutoff == "auto" else float(s.cutoff)
         species = self.defect.species(self.host)
-        basis = Basis.default(species, self.host.nearest, level, cutoff, lattice=self.host.lattice)
+        host = self.host
+        basis = Basis.default(species, host.nearest, level, cutoff, lattice=host.lattice, bond=host.bond)
+        basis = replace(basis, core=self._core(basis))
         if s.degrees is None:
             return basis
         grown = tuple(d + 2 * (level - s.level) for d in s.degrees)
-        return Basis(species, basis.cutoff, basis.r0, (grown[0], grown[1], grown[2]))
+        return replace(basis, degrees=(grown[0], grown[1], grown[2]))
+
+    def _core(self, basis: Basis) -> float:
+        """The share of r0 below which the surrogate's fixed core acts: nearer than any pair of the unrelaxed defect."""
+        cell = DefectCell(self.host, self.defect, (2, 2, 2))
+        found = neighbours(basis, cell.atoms(cell.start(0.0, np.random.default_rng(0))))
+        i = np.repeat(found.species, np.diff(found.ptr))
+        r0 = basis.distances[i, found.species[found.j]]
+        closest = (np.linalg.norm(found.vectors, axis=1) / r0).min()
+        return min(CORE, float(np.round(NEARER * closest, 3)))
 
     @property
     def top_level(self) -> int:

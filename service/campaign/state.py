@@ -25,9 +25,10 @@ class State:
     """See the fields.
 
     `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
-    whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `stalls`: successive rungs on which the refit did
-    not halve the core residual. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) Å in the target cell,
-    `coefficients` (K,), `old_u` of the round before.
+    whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it
+    grew; `stalls`: successive rungs on which the refit did not halve the core residual. `withdrawn`: calculations kept
+    out of fits. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients`
+    (K,), `old_u` of the round before.
     """
 
     phase: str = "lattice"
@@ -43,6 +44,7 @@ class State:
     repairs: int = 0
     eta_previous: float | None = None
     verification: int | None = None
+    withdrawn: list[str] = field(default_factory=list)
     solution: dict[str, Any] = field(default_factory=dict)
     estimates: list[dict[str, Any]] = field(default_factory=list)
     basis: dict[str, Any] | None = None

@@ -1,18 +1,31 @@
 """The training set: rows of the observed labels, one triangular factor per kind, and the fit (decisions C2, C8).
 
 Row scalings inside the factors are fixed (E 1, F 1, V 1/N, FC 1); weights between kinds enter only when the triangles
-are stacked, so a refit with other weights costs the same at any history.
+are stacked, so a refit with other weights costs the same at any history. Rows of one label at a time are formed and
+folded, so a rebuild (another basis, a withdrawn label) takes the same memory at any history.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farfield.oracles.observation import KINDS
-from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Observed, StrainLabel
-from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
-from farfield.service.surrogate import Basis, Posterior, Surrogate, Triangle, design, fit
+from farfield.service.campaign.folding import Fold
+from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Label, Observed, StrainLabel
+from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size, shift_scale
+from farfield.service.surrogate import (
+    Basis,
+    Posterior,
+    Surrogate,
+    Triangle,
+    core_labels,
+    design,
+    fit,
+    force_constant_rows,
+)
 
 __all__ = ["TrainingSet"]
 
@@ -20,37 +33,63 @@ Array = NDArray[np.float64]
 
 
 class TrainingSet:
-    """Rows for one basis, grown in the order of the record."""
+    """Rows for one basis, in the order of the record."""
 
     def __init__(self, basis: Basis, host: Host, defect: Defect) -> None:
         self.basis, self.host, self.defect = basis, host, defect
-        self.triangles = {kind: Triangle(basis.size) for kind in KINDS}
         self.host_row: Array = design(basis, host.atoms()).energy
-        self._taken = {"defects": 0, "strains": 0, "constants": 0}
-        self.n_defects = 0
-        self.n_strains = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._folds = {kind: Fold(self.basis.size) for kind in KINDS}
+        self._taken: dict[str, list[Label]] = {"defects": [], "strains": [], "constants": []}
+
+    @property
+    def triangles(self) -> dict[str, Triangle]:
+        """The factor of each kind."""
+        return {kind: fold.triangle for kind, fold in self._folds.items()}
+
+    @property
+    def n_defects(self) -> int:
+        """Defect cells in the triangles."""
+        return len(self._taken["defects"])
+
+    @property
+    def n_strains(self) -> int:
+        """Strained cells in the triangles."""
+        return len(self._taken["strains"])
 
     def update(self, observed: Observed, reference: float) -> None:
-        """Add the labels that are not in yet. `reference`: E of one host cell in eV, at the mesh of each supercell."""
-        for label in observed.defects[self._taken["defects"] :]:
+        """Add the labels that are not in yet; build anew where one that is in was withdrawn.
+
+        `reference`: E of one host cell in eV, at the mesh of each supercell.
+        """
+        if not all(
+            _begins(taken, labels)
+            for taken, labels in (
+                (self._taken["defects"], observed.defects),
+                (self._taken["strains"], observed.strains),
+                (self._taken["constants"], observed.constants),
+            )
+        ):
+            self._clear()
+        for label in observed.defects[self.n_defects :]:
             self._add_defect(label, observed, reference)
-        for strain in observed.strains[self._taken["strains"] :]:
+            self._taken["defects"].append(label)
+        for strain in observed.strains[self.n_strains :]:
             self._add_strain(strain, observed)
-        for constant in observed.constants[self._taken["constants"] :]:
+            self._taken["strains"].append(strain)
+        for constant in observed.constants[len(self._taken["constants"]) :]:
             self._add_constants(constant)
-        self._taken = {
-            "defects": len(observed.defects),
-            "strains": len(observed.strains),
-            "constants": len(observed.constants),
-        }
+            self._taken["constants"].append(constant)
 
     def _add_defect(self, label: DefectLabel, observed: Observed, reference: float) -> None:
         rows = design(self.basis, label.atoms)
+        core_energy, core_forces, _ = core_labels(self.basis, label.atoms)
         count = DefectCell(self.host, self.defect, label.size).references
-        energy = label.energy - count * reference_energy(observed, label.size, reference)
-        self.triangles["E"].add((rows.energy - count * self.host_row)[None], np.array([energy]))
-        self.triangles["F"].add(rows.forces, label.forces.ravel())
-        self.n_defects += 1
+        energy = label.energy - core_energy - count * reference_energy(observed, label.size, reference)
+        self._folds["E"].add((rows.energy - count * self.host_row)[None], np.array([energy]))
+        self._folds["F"].add(rows.forces, (label.forces - core_forces).ravel())
 
     def _add_strain(self, label: StrainLabel, observed: Observed) -> None:
         n = len(label.atoms)
@@ -58,18 +97,18 @@ class TrainingSet:
         offset = observed.references[(1, 1, 1)][1] if (1, 1, 1) in observed.references else None
         pulay = offset if offset is not None else np.zeros(6)
         rows = design(self.basis, label.atoms)
-        self.triangles["V"].add(scale * rows.virial, scale * (label.virial - pulay))
-        self.n_strains += 1
+        self._folds["V"].add(scale * rows.virial, scale * (label.virial - pulay))
+        if (inner := shift_scale(self.host)) and label.forces is not None:
+            self._folds["V"].add(inner * rows.forces, inner * label.forces.ravel())
 
     def _add_constants(self, label: ForceConstantLabel) -> None:
         cell = ForceConstantCell(self.host, label.size)
+        perfect = self.host.atoms(label.size)
         for d, forces in zip(cell.displacements, label.forces, strict=True):
-            blocks = []
-            for sign in cell.signs(d):
-                rows = design(self.basis, cell.displaced(d, sign * label.step))
-                blocks.append(rows.forces.reshape(cell.natoms, 3, -1))
-            A = cell.column(d, label.step, blocks).reshape(3 * cell.natoms, -1)
-            self.triangles["FC"].add(A, cell.column(d, label.step, forces).ravel())
+            # Both signs of the rows, whether the other sign of the label was bought or follows from symmetry: the basis
+            # has every symmetry of the crystal.
+            A = force_constant_rows(self.basis, perfect, d.site, d.direction, label.step)
+            self._folds["FC"].add(A, cell.column(d, label.step, forces).ravel())
 
     def fit(self, weights: dict[str, float], reference: float) -> tuple[Posterior, Surrogate]:
         """The posterior and the surrogate, its energy anchored so that E^h(host cell) = `reference` exactly.
@@ -89,6 +128,11 @@ class TrainingSet:
         free = n_host - (dn * (n_host @ dn) / (dn @ dn) if dn.any() else 0.0)
         c[-S:] += free * (reference - float(self.host_row @ c)) / float(n_host @ free)
         return posterior, Surrogate(self.basis, c)
+
+
+def _begins(taken: Sequence[Label], labels: Sequence[Label]) -> bool:
+    """Whether `labels` begins with the labels that were taken."""
+    return len(taken) <= len(labels) and all(a is b for a, b in zip(taken, labels, strict=False))
 
 
 def reference_energy(observed: Observed, size: Size, default: float) -> float:

@@ -4,7 +4,7 @@ from farfield.service.cells.defect import Defect, DefectCell
 from farfield.service.cells.displacements import Displacement, ForceConstantCell
 from farfield.service.cells.host import LATTICES, Host
 from farfield.service.cells.ladder import Size, first_rung, half_width, is_complete, next_rung
-from farfield.service.cells.strains import strain_pairs, strained
+from farfield.service.cells.strains import random_shifts, shift_scale, strain_pairs, strained, sublattices
 
 __all__ = [
     "LATTICES",
@@ -18,6 +18,9 @@ __all__ = [
     "half_width",
     "is_complete",
     "next_rung",
+    "random_shifts",
+    "shift_scale",
     "strain_pairs",
     "strained",
+    "sublattices",
 ]

@@ -26,6 +26,7 @@ INTERSTITIALS: dict[str, dict[str, tuple[float, float, float]]] = {
         "bcc": (0.5, 0.25, 0.0),
         "b2": (0.5, 0.25, 0.0),
         "diamond": (0.5, 0.5, 0.5),
+        "zincblende": (0.5, 0.5, 0.5),
         "rocksalt": (0.25, 0.25, 0.25),
     },
 }

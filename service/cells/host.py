@@ -37,10 +37,13 @@ class Prototype:
     nearest: float
 
 
+_DIAMOND = _FCC + tuple((x + 0.25, y + 0.25, z + 0.25) for x, y, z in _FCC)
+
 LATTICES: dict[str, Prototype] = {
     "fcc": Prototype(_FCC, (0, 0, 0, 0), 0.75, 0.5**0.5),
     "bcc": Prototype(((0, 0, 0), (0.5, 0.5, 0.5)), (0, 0), 1.05, 0.75**0.5),
-    "diamond": Prototype(_FCC + tuple((x + 0.25, y + 0.25, z + 0.25) for x, y, z in _FCC), (0,) * 8, 0.75, 3**0.5 / 4),
+    "diamond": Prototype(_DIAMOND, (0,) * 8, 0.75, 3**0.5 / 4),
+    "zincblende": Prototype(_DIAMOND, (0,) * 4 + (1,) * 4, 0.75, 3**0.5 / 4),
     "rocksalt": Prototype(
         (*_FCC, (0.5, 0.5, 0.5), (0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)), (0,) * 4 + (1,) * 4, 0.75, 0.5
     ),
@@ -109,6 +112,11 @@ class Host:
     def nearest(self) -> float:
         """Nearest-neighbour distance, Å."""
         return LATTICES[self.lattice].nearest * self.a
+
+    @property
+    def bond(self) -> tuple[str, str]:
+        """The two species at the nearest-neighbour distance."""
+        return self.species[0], self.species[-1]
 
     @property
     def species(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("campaign.toml"),
     name: Annotated[str | None, typer.Option(help="Name of the campaign.  [default: the file's]")] = None,
     species: Annotated[str, typer.Option(help="Host species, comma-separated.")] = "Cu",
-    lattice: Annotated[str, typer.Option(help="fcc, bcc, diamond, rocksalt or b2.")] = "fcc",
+    lattice: Annotated[str, typer.Option(help="fcc, bcc, diamond, zincblende, rocksalt or b2.")] = "fcc",
     lattice_constant: Annotated[float | None, typer.Option(help="Å.  [default: from the oracle]")] = None,
     defect: Annotated[str, typer.Option(help="vacancy, interstitial or substitution.")] = "vacancy",
     defect_species: Annotated[str | None, typer.Option(help="Element put in.")] = None,

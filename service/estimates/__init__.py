@@ -3,7 +3,7 @@
 from farfield.service.estimates.dilute import Dilute, dilute_limit, elastic_constants
 from farfield.service.estimates.energy import EnergyError, energy_error
 from farfield.service.estimates.estimate import Estimate
-from farfield.service.estimates.hessian import hessian_product, lowest_curvature, solve
+from farfield.service.estimates.hessian import lowest_curvature, solve
 from farfield.service.estimates.lattice import LatticeOperator, dual_norm, interpolate, outer_shell
 from farfield.service.estimates.relaxation import Preconditioner, Relaxation, relax
 from farfield.service.estimates.residual import core_residual, geometry_error, residual
@@ -24,7 +24,6 @@ __all__ = [
     "energy_error",
     "eta_v",
     "geometry_error",
-    "hessian_product",
     "interpolate",
     "lowest_curvature",
     "outer_shell",

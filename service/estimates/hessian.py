@@ -1,7 +1,4 @@
-"""The surrogate's Hessian at its equilibrium: solves by preconditioned CG, and the search for negative curvature.
-
-Products are central differences of forces (theory.md section 7, 12: step 1e-3 Å on the largest displacement).
-"""
+"""The surrogate's Hessian at its equilibrium: solves by preconditioned CG, and the search for negative curvature."""
 
 from __future__ import annotations
 
@@ -12,23 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-__all__ = ["HessianSolve", "hessian_product", "lowest_curvature", "solve"]
+__all__ = ["HessianSolve", "lowest_curvature", "solve"]
 
 Array = NDArray[np.float64]
 Operator = Callable[[Array], Array]
-
-
-def hessian_product(forces: Callable[[Array], Array], positions: Array, step: float = 1e-3) -> Operator:
-    """v -> H v in eV/Å for displacements v (N, 3) in Å, H = -dF/dx at `positions`."""
-
-    def product(v: Array) -> Array:
-        largest = float(np.sqrt((v**2).sum(axis=1)).max())
-        if largest == 0.0:
-            return np.zeros_like(v)
-        t = step / largest
-        return np.asarray(-(forces(positions + t * v) - forces(positions - t * v)) / (2 * t))
-
-    return product
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from farfield.errors import BasisError
 from farfield.service.cells import DefectCell, ForceConstantCell, Size
-from farfield.service.estimates.hessian import hessian_product, lowest_curvature, solve
+from farfield.service.estimates.hessian import lowest_curvature, solve
 from farfield.service.estimates.lattice import LatticeOperator
 from farfield.service.estimates.relaxation import Preconditioner, Relaxation, relax
 from farfield.service.surrogate import Surrogate, neighbours
@@ -66,7 +66,7 @@ class Solution:
     @cached_property
     def _product(self) -> Callable[[Array], Array]:
         evaluate = self.surrogate.evaluator(self.target.symbols, self.target.cell)
-        return hessian_product(lambda x: evaluate(x)[1], self.target.x0 + self.u)
+        return evaluate.hessian(self.target.x0 + self.u, points=2)  # its error of 1e-5 is far below the solve's
 
     def solve(self, r: Array) -> tuple[Array, bool]:
         """G^h r by preconditioned CG at u^h, and whether it converged."""

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from farfield.service.cells import DefectCell, ForceConstantCell, Host, Size, strain_pairs, strained
+from farfield.service.cells import (
+    DefectCell,
+    ForceConstantCell,
+    Host,
+    Size,
+    random_shifts,
+    strain_pairs,
+    strained,
+    sublattices,
+)
 from farfield.service.proposals.verification import rounded
 
 __all__ = ["Candidate", "force_constant_cells", "lattice_cells", "oracle_check_cells", "start_cells", "strain_cells"]
@@ -22,7 +31,13 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 UNIT: Size = (1, 1, 1)
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
 STRAIN, STRAIN_PAIRS = 0.02, 6
-CHECK_RATTLE, CHECK_SHARE, CHECK_STRAIN = 0.02, 0.3, 0.005
+SHIFTED = 6
+"""Strained cells with shifted sublattices, where the primitive cell has more than one site."""
+SHIFTS = 1.0, 2.5
+"""Least and largest shift of two sublattices against each other, Å per unit strain: 0.02 to 0.05 Å at 2 %."""
+CHECK_SHARE, CHECK_STRAIN = 0.3, 0.005
+CHECK_RATTLE = {True: 0.01, False: 0.02}
+"""In r_nn, for an analytic oracle and a noisy one: large enough for the noise, small for cut-offs between shells."""
 
 
 def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
@@ -33,13 +48,15 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
         yield rounded(atoms), kinds, "lattice constant", "lattice constant", UNIT, {"a": a}
 
 
-def oracle_check_cells(host: Host, kinds: tuple[str, ...], rng: np.random.Generator) -> Iterator[Candidate]:
+def oracle_check_cells(
+    host: Host, kinds: tuple[str, ...], rng: np.random.Generator, analytic: bool = False
+) -> Iterator[Candidate]:
     """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10).
 
     The displaced pair scales the rattle itself, so that its energies differ in any stable crystal.
     """
     base = host.atoms()
-    step = CHECK_RATTLE * host.nearest * rng.normal(size=base.positions.shape)
+    step = CHECK_RATTLE[analytic] * host.nearest * rng.normal(size=base.positions.shape)
     step -= step.mean(axis=0)
     for sign in (1, -1):
         atoms = base.copy()
@@ -58,11 +75,23 @@ def oracle_check_cells(host: Host, kinds: tuple[str, ...], rng: np.random.Genera
 def strain_cells(
     host: Host, amplitude: float, rng: np.random.Generator, first_pair: int, term: str
 ) -> Iterator[Candidate]:
-    """Six +-e pairs of strained conventional cells, |e| = `amplitude` (Frobenius)."""
+    """Six +-e pairs of strained conventional cells, |e| = `amplitude` (Frobenius).
+
+    Where shifts of sublattices are free, six more with random strains and shifts: the pairs alone hold W(F, p) on the
+    manifold of frozen shifts, and the mismatch of the stress is read off the pairs alone (theory.md section 3).
+    """
     for k, e in enumerate(strain_pairs(amplitude, STRAIN_PAIRS, rng)):
         for sign in (1, -1):
             meta = {"strain": (sign * e).tolist(), "pair": first_pair + k, "sign": sign}
             yield rounded(strained(host.atoms(), sign * e)), ("F", "V"), "strain", term, UNIT, meta
+    if max(sublattices(host)) == 0:
+        return
+    for k, e in enumerate(strain_pairs(amplitude, SHIFTED, rng), STRAIN_PAIRS):
+        shifts = random_shifts(host, amplitude * rng.uniform(*SHIFTS), rng)
+        atoms = strained(host.atoms(), e)
+        atoms.positions += shifts
+        meta = {"strain": e.tolist(), "pair": first_pair + k, "sign": 1, "shifts": shifts.tolist()}
+        yield rounded(atoms), ("F", "V"), "strain", term, UNIT, meta
 
 
 def force_constant_cells(host: Host, size: Size, step: float, term: str) -> Iterator[Candidate]:

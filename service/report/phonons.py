@@ -38,6 +38,7 @@ _FCC: tuple[tuple[tuple[str, Point], ...], ...] = (
 PATHS: dict[str, tuple[tuple[tuple[str, Point], ...], ...]] = {
     "fcc": _FCC,
     "diamond": _FCC,
+    "zincblende": _FCC,
     "rocksalt": _FCC,
     "bcc": (
         (

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase import Atoms
@@ -20,7 +19,6 @@ from threadpoolctl import threadpool_limits
 from farfield.db import answers
 from farfield.db.campaigns import StoredCampaign
 from farfield.db.claims import Claims
-from farfield.db.identity import structure_bytes
 from farfield.db.progress import TRIED_AGAIN, Missing
 from farfield.db.record import Record
 from farfield.errors import CampaignError
@@ -30,6 +28,7 @@ from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.runner.budgets import Budget, spent_class
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
+from farfield.service.runner.orders import order_for, scratch_of
 from farfield.service.runner.recording import Start, read_answers, read_decisions, write_down
 from farfield.service.runner.session import Session
 from farfield.service.runner.submission import Return, Submission
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
 
-__all__ = ["Result", "Runner", "order_for", "refuse_change", "scratch_of"]
+__all__ = ["Result", "Runner", "refuse_change"]
 
 POLL_SECONDS = 0.5
 """Longest wait for a task before stop flag, leases and budgets are looked at again."""
@@ -221,7 +220,9 @@ class Runner:
                 continue  # under way: ours, or one that outlived an earlier controller
 
             def order(attempt: int, m: Missing = m) -> Order:
-                return order_for(self.config, self.fingerprint, attempt, m.calculation, cells[m.ordinal], m.kinds)
+                return order_for(
+                    self.config, self.fingerprint, attempt, m.calculation, cells[m.ordinal], m.kinds, m.failures
+                )
 
             self.sending.send(order, m.calculation, self.campaign, m.kinds)
             room -= 1
@@ -302,29 +303,3 @@ def refuse_change(
             "install that version, or say `farfield run --accept-version` to go on with this one"
         )
     return other
-
-
-def scratch_of(config: CampaignConfig) -> Path:
-    """Where workers keep answer files and the oracle's own files."""
-    return config.folder / "scratch"
-
-
-def order_for(
-    config: CampaignConfig, fingerprint: str, attempt: int, calculation: str, atoms: Atoms, kinds: tuple[str, ...]
-) -> Order:
-    """What a worker must know of one attempt of `config`'s campaign."""
-    oracle = config.oracle
-    return Order(
-        url=config.database_url,
-        attempt=attempt,
-        calculation=calculation,
-        structure=structure_bytes(atoms),
-        kinds=kinds,
-        oracle=oracle.name,
-        parameters=dict(oracle.parameters),
-        fingerprint=fingerprint,
-        wall_time=oracle.wall_time,
-        memory=oracle.memory,
-        patience=60 * config.database.patience,
-        scratch=str(scratch_of(config)),
-    )

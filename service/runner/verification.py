@@ -25,7 +25,7 @@ from farfield.service.estimates.relaxation import relax
 from farfield.service.proposals.verification import rounded
 from farfield.service.runner.budgets import spent_class
 from farfield.service.runner.host import this_host
-from farfield.service.runner.runner import order_for
+from farfield.service.runner.orders import order_for
 from farfield.service.runner.submission import Submission
 from farfield.service.runner.task import Order
 
@@ -106,7 +106,7 @@ class Buyer:
                 raise OracleError(f"the oracle gave no answer ({spent}); see `farfield status`", failure=spent)
 
             def order(attempt: int, missing: tuple[str, ...] = missing) -> Order:
-                return order_for(self.config, self.fingerprint, attempt, key, atoms, missing)
+                return order_for(self.config, self.fingerprint, attempt, key, atoms, missing, failures)
 
             attempt = self.sending.send(order, key, self.campaign, missing)
             while not (back := self.sending.returns(1.0)):
@@ -114,7 +114,7 @@ class Buyer:
             if back[0].outcome != "finished":
                 self.claims.withdraw(attempt)
                 self.claims.release_dead(*this_host())
-                failure = "crashed" if back[0].outcome == "failed" else "worker lost"
+                failure = self.claims.failure(attempt) or "worker lost"
                 failures[failure] = failures.get(failure, 0) + 1
 
 

@@ -8,8 +8,10 @@ interface; `grade` says how far a cell lies outside of what a fit has seen.
 
 from typing import TYPE_CHECKING, Any
 
-from farfield.service.surrogate.basis import CUTOFFS, LEVELS, Basis
+from farfield.service.surrogate.basis import CORE, CUTOFFS, LEVELS, Basis, bond_lengths
 from farfield.service.surrogate.calculator import SurrogateCalculator
+from farfield.service.surrogate.core import core_labels
+from farfield.service.surrogate.curvature import hessian_product
 from farfield.service.surrogate.fit import fit
 from farfield.service.surrogate.grade import Grade, grade
 from farfield.service.surrogate.labels import ForceConstantColumn, LabelledRows, calculated, labelled_rows
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from farfield.service.surrogate.estimator import EvidenceRidge
 
 __all__ = [
+    "CORE",
     "CUTOFFS",
     "LEVELS",
     "Basis",
@@ -38,11 +41,14 @@ __all__ = [
     "Surrogate",
     "SurrogateCalculator",
     "Triangle",
+    "bond_lengths",
     "calculated",
+    "core_labels",
     "design",
     "fit",
     "force_constant_rows",
     "grade",
+    "hessian_product",
     "labelled_rows",
     "neighbours",
     "warm",

@@ -21,13 +21,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
 from farfield.errors import BasisError
 from farfield.service.surrogate.layout import Layout, build_layout
 
-__all__ = ["CUTOFFS", "LEVELS", "Basis", "Shell"]
+__all__ = ["CORE", "CUTOFFS", "LEVELS", "Basis", "Shell", "bond_lengths"]
 
 Array = NDArray[np.float64]
 
@@ -42,12 +42,16 @@ LEVELS: tuple[tuple[int, int, int], ...] = (
 )
 """The ladder of total degrees (D1, D2, D3), 18 to 351 columns for one species: each level contains the one before."""
 
-CUTOFFS = {"fcc": 2.1, "bcc": 1.8, "diamond": 2.1, "rocksalt": 2.1, "b2": 1.8}
-"""Default cutoff in nearest-neighbour distances: in the gap after the fourth shell (third in bcc, b2 and diamond).
+CUTOFFS = {"fcc": 2.1, "bcc": 1.8, "diamond": 2.1, "zincblende": 2.1, "rocksalt": 2.1, "b2": 1.8}
+"""Default cutoff in nearest-neighbour distances: after the fourth shell, but the third in bcc, b2, diamond, zincblende.
 
 At a given number of columns a shorter cutoff resolves better as long as it covers the oracle's range."""
 
-FAMILY = "farfield linear ACE 1"
+CORE = 0.8
+"""The core repels below this share of r0. Measured on Cu, W and Si: up to 0.8 it leaves the errors of test forces as
+they are."""
+
+FAMILY = "farfield linear ACE 2"
 """Names the radial functions and couplings in files; another number means another meaning of the coefficients."""
 
 ANGULAR_COST = 1.5
@@ -88,16 +92,19 @@ class Basis:
     ----------
     species: chemical symbols; their order fixes the columns.
     cutoff: Å.
-    r0: nearest-neighbour distance, Å; the radial resolution is spent around it.
+    r0: nearest-neighbour distance, Å: one number, or (S, S) symmetric for each pair of species; the radial resolution
+        is spent around it.
     degrees: total degrees (D1, D2, D3); 0 leaves an order out.
+    core: the fixed repulsion (`core`) acts below this share of r0; 0 leaves it out.
 
     Raises BasisError for unknown or repeated symbols, a cutoff that is not positive or not above `r0`, or no functions.
     """
 
     species: tuple[str, ...]
     cutoff: float
-    r0: float
+    r0: float | tuple[tuple[float, ...], ...]
     degrees: tuple[int, int, int]
+    core: float = CORE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "species", tuple(self.species))
@@ -106,8 +113,17 @@ class Basis:
         unknown = [s for s in names if s not in atomic_numbers or s == "X"]
         if unknown or not self.species or len(set(self.species)) != len(self.species):
             raise BasisError(f"species {names} must be distinct chemical symbols; check the host and defect")
-        if not (np.isfinite(self.cutoff) and np.isfinite(self.r0) and 0 < self.r0 < self.cutoff):
+        given = np.asarray(self.r0, float)
+        if not given.ndim:
+            object.__setattr__(self, "r0", float(given))
+        else:
+            object.__setattr__(self, "r0", tuple(tuple(float(x) for x in row) for row in given))
+        if given.ndim and not (given.shape == (len(names),) * 2 and np.array_equal(given, given.T, equal_nan=True)):
+            raise BasisError(f"r0 {self.r0} is no symmetric table for {len(names)} species; give one number instead")
+        if not (np.isfinite(self.cutoff) and 0 < given.min() <= given.max() < self.cutoff):
             raise BasisError(f"cutoff {self.cutoff} Å must be finite and above {self.r0} Å; set [surrogate] cutoff")
+        if not 0 <= self.core < 1:
+            raise BasisError(f"core {self.core} must be a share of r0 below 1; leave it at {CORE}")
         if len(self.degrees) != 3 or min(self.degrees) < 0 or not self.functions:
             raise BasisError(f"degrees {list(self.degrees)} select no functions; give three, e.g. [8, 10, 8]")
 
@@ -120,15 +136,28 @@ class Basis:
         cutoff: float | None = None,
         *,
         lattice: str = "fcc",
+        bond: tuple[str, str] | None = None,
     ) -> Basis:
         """The basis of rung `level` of `LEVELS` for nearest-neighbour distance `r0` (Å).
 
-        `cutoff` (Å) defaults to that of the `lattice` in `CUTOFFS`. Raises BasisError for a level outside the ladder.
+        `cutoff` (Å) defaults to that of the `lattice` in `CUTOFFS`. `bond` names the species at distance `r0`: each
+        other pair then gets a distance of its own (`bond_lengths`). Raises BasisError for a level outside the ladder.
         """
         if not 0 <= level < len(LEVELS):
             raise BasisError(f"there is no basis level {level}; choose 0 to {len(LEVELS) - 1}")
         reach = CUTOFFS.get(lattice, CUTOFFS["fcc"]) * r0 if cutoff is None else cutoff
-        return cls(tuple(species), float(reach), float(r0), LEVELS[level])
+        table = float(r0) if bond is None else bond_lengths(species, bond, r0)
+        return cls(tuple(species), float(reach), table, LEVELS[level])
+
+    @cached_property
+    def distances(self) -> Array:
+        """(S, S) r0 of each pair of species, Å."""
+        return np.broadcast_to(np.asarray(self.r0, float), (len(self.species),) * 2)
+
+    @property
+    def nearest(self) -> float:
+        """The smallest r0, Å."""
+        return float(self.distances.min())
 
     @cached_property
     def functions(self) -> tuple[tuple[Shell, ...], ...]:
@@ -186,8 +215,11 @@ class Basis:
         """A few lines for people: columns, degrees, shells."""
         orders = [len(f) for f in self.functions]
         shells = sorted({s for f in self.functions for s in f if s.many})
+        pairs = itertools.combinations_with_replacement(enumerate(self.species), 2)
         lines = [
-            f"{self.size} columns for {' '.join(self.species)}: cutoff {self.cutoff:.3f} Å, r0 {self.r0:.3f} Å",
+            f"{self.size} columns for {' '.join(self.species)}: cutoff {self.cutoff:.3f} Å",
+            f"core below {self.core:g} r0, r0 "
+            + ", ".join(f"{a}-{b} {self.distances[i, j]:.3f} Å" for (i, a), (j, b) in pairs),
             f"degrees {self.degrees}: " + ", ".join(f"{orders.count(nu)} functions of order {nu}" for nu in (1, 2, 3)),
         ]
         for l in sorted({s.l for s in shells}):
@@ -200,8 +232,9 @@ class Basis:
             "family": FAMILY,
             "species": list(self.species),
             "cutoff": self.cutoff,
-            "r0": self.r0,
+            "r0": self.r0 if isinstance(self.r0, float) else [list(row) for row in self.r0],
             "degrees": list(self.degrees),
+            "core": self.core,
         }
 
     @classmethod
@@ -211,6 +244,20 @@ class Basis:
             raise BasisError(f"basis family {data.get('family')!r} is unknown; the file is from another version")
         try:
             d1, d2, d3 = data["degrees"]
-            return cls(tuple(data["species"]), float(data["cutoff"]), float(data["r0"]), (int(d1), int(d2), int(d3)))
+            r0 = data["r0"]
+            table = tuple(tuple(float(x) for x in row) for row in r0) if isinstance(r0, list) else float(r0)
+            degrees = int(d1), int(d2), int(d3)
+            return cls(tuple(data["species"]), float(data["cutoff"]), table, degrees, float(data["core"]))
         except (KeyError, TypeError, ValueError) as error:
             raise BasisError(f"the basis description is damaged ({error}); write the file again") from error
+
+
+def bond_lengths(species: Sequence[str], bond: tuple[str, str], length: float) -> tuple[tuple[float, ...], ...]:
+    """(S, S) typical shortest distances in Å of atoms of `species`, where those of `bond` are at `length`.
+
+    Sums of covalent radii (Cordero et al., Dalton Trans. 2832 (2008)) in proportion: an antisite brings like atoms of
+    a compound, and an impurity its own bonds, nearer than the host's lattice sites are.
+    """
+    radius = np.array([covalent_radii[atomic_numbers[s]] for s in species])
+    unit = length / sum(covalent_radii[atomic_numbers[s]] for s in bond)
+    return tuple(tuple(float(x) for x in row) for row in unit * np.add.outer(radius, radius))

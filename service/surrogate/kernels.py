@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farfield.service.surrogate.layout import Layout
+from farfield.service.surrogate.vectors import BLOCK, WIDTH, slopes_and_sums, weighted_sum
 
 __all__ = ["contract_rows", "design_rows"]
 
@@ -23,8 +24,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-AGNESI = 10.0 / 13.0  # as in `radial`; literals, so that the disk cache cannot hold stale ones
+AGNESI = 10.0 / 13.0  # as in `radial` and `core`; literals, so that the disk cache cannot hold stale ones
 CENTRE = 1.2
+FADE = 0.6
 
 
 def compiled(function: Function) -> Function:
@@ -36,13 +38,30 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
+def _pad(i: int, m: int, s: int, cutoff: float, near: Index, at: Index, d: Array) -> int:
+    """Ends the run of species `s` after `m` pairs; returns where the next begins."""
+    at[1, s] = m
+    while m % WIDTH != 0:
+        near[m] = i
+        d[0, m], d[1, m], d[2, m], d[3, m] = cutoff, 0.0, 0.0, cutoff * cutoff
+        m += 1
+    at[0, s + 1] = m
+    return m
+
+
+@compiled
 def _gather(
     i: int, ptr: Index, j: Index, offset: Array, x: Array, z: Index, cutoff: float, near: Index, at: Index, d: Array
 ) -> int:
-    """Pairs of centre `i` inside the cutoff: `near` atoms, `d` rows x y z r 1/r ux uy uz, `at` runs of species."""
+    """Pairs of centre `i` inside the cutoff: `near` atoms, `d` rows x y z r 1/r ux uy uz.
+
+    Species s holds at[0, s] to at[1, s]; up to at[0, s + 1] follow, in whole vectors, pairs of `i` with itself at the
+    cutoff, where all functions vanish. Returns their number in all, 0 without neighbours.
+    """
     m = 0
     last = 0
-    at[0] = 0
+    found = 0
+    at[0, 0] = 0
     for q in range(ptr[i], ptr[i + 1]):
         k = j[q]
         a = x[k, 0] + offset[q, 0] - x[i, 0]
@@ -51,14 +70,17 @@ def _gather(
         r2 = a * a + b * b + c * c
         if r2 < cutoff * cutoff:
             while last < z[k]:
+                m = _pad(i, m, last, cutoff, near, at, d)
                 last += 1
-                at[last] = m
             near[m] = k
             d[0, m], d[1, m], d[2, m], d[3, m] = a, b, c, r2
             m += 1
-    while last < at.size - 1:
+            found += 1
+    if found == 0:
+        return 0
+    while last < at.shape[1] - 1:
+        m = _pad(i, m, last, cutoff, near, at, d)
         last += 1
-        at[last] = m
     r0, r1, r2_, r3, r4, r5, r6, r7 = d[0, :m], d[1, :m], d[2, :m], d[3, :m], d[4, :m], d[5, :m], d[6, :m], d[7, :m]
     for t in range(m):
         r = np.sqrt(r3[t])
@@ -87,35 +109,80 @@ def _recursion(count: int, a: Array, b: Array, y: Array, dy: Array, R: Array, D:
 
 
 @compiled
-def _radial(lay: Layout, m: int, d: Array, R: Array, D: Array, w: Array) -> None:
-    """Radial rows R and slopes D (many + pair, m)."""
+def _fade(lay: Layout, zi: int, at: Index, r: Array, R: Array, D: Array) -> None:
+    """Fades the first rows out inside the core (`radial`); the recursions carry it to all others."""
+    for z in range(lay.species):
+        cut = lay.core_cut[zi, z]
+        for t in range(at[0, z], at[1, z]):
+            if r[t] < cut:
+                x = max((r[t] / cut - FADE) / (1.0 - FADE), 0.0)
+                f, df = x * x * x * (10.0 - 15.0 * x + 6.0 * x * x), 30.0 * x * x * (1.0 - x) * (1.0 - x)
+                df /= (1.0 - FADE) * cut
+                D[0, t] = D[0, t] * f + R[0, t] * df
+                R[0, t] *= f
+                if lay.pair > 0 and lay.many > 0:
+                    k = lay.many
+                    D[k, t] = D[k, t] * f + R[k, t] * df
+                    R[k, t] *= f
+
+
+@compiled
+def _radial(lay: Layout, zi: int, m: int, at: Index, d: Array, R: Array, D: Array, w: Array) -> None:
+    """Radial rows R and slopes D (many + pair, m) about a centre of species `zi`."""
     y, dy = w[0, :m], w[1, :m]
-    R0, D0, P0, Q0 = R[0, :m], D[0, :m], R[lay.many, :m], D[lay.many, :m]
-    r, inverse = d[3, :m], d[4, :m]
-    scale = 2.0 / (1.0 - lay.xcut)
-    per_r0, per_cutoff = 1.0 / (CENTRE * lay.r0), 1.0 / lay.cutoff
-    n0 = 1.0 / lay.rb[0]
-    for t in range(m):
-        s = r[t] * per_r0
-        s2 = s * s
-        v = 1.0 / (1.0 + s2)
-        g = AGNESI * s2 * s2 * v
-        dg = AGNESI * s2 * s * (4.0 + 2.0 * s2) * v * v * per_r0
-        x = 1.0 / (1.0 + g)
-        yt = scale * (x - lay.xcut) - 1.0
-        dyt = -scale * dg * x * x
-        y[t], dy[t] = yt, dyt
-        outer = max(0.5 * (1.0 + yt), 0.0)
-        R0[t] = outer * outer * outer * n0
-        D0[t] = 1.5 * outer * outer * dyt * n0
-    _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
+    for z in range(lay.species):
+        a, b = at[0, z], at[0, z + 1]
+        rz, yz, dyz, Rz, Dz = d[3, a:b], w[0, a:b], w[1, a:b], R[0, a:b], D[0, a:b]
+        per_r0, xcut = 1.0 / (CENTRE * lay.r0[zi, z]), lay.xcut[zi, z]
+        scale = 2.0 / (1.0 - xcut)
+        n0 = 1.0 / lay.rb[0]
+        for t in range(b - a):
+            s = rz[t] * per_r0
+            s2 = s * s
+            v = 1.0 / (1.0 + s2)
+            g = AGNESI * s2 * s2 * v
+            dg = AGNESI * s2 * s * (4.0 + 2.0 * s2) * v * v * per_r0
+            x = 1.0 / (1.0 + g)
+            yt = scale * (x - xcut) - 1.0
+            dyt = -scale * dg * x * x
+            yz[t], dyz[t] = yt, dyt
+            outer = max(0.5 * (1.0 + yt), 0.0)
+            Rz[t] = outer * outer * outer * n0
+            Dz[t] = 1.5 * outer * outer * dyt * n0
     if lay.pair > 0:
+        P0, Q0 = R[lay.many, :m], D[lay.many, :m]
+        r, inverse = d[3, :m], d[4, :m]
+        per_cutoff = 1.0 / lay.cutoff
         n0 = 1.0 / lay.pb[0]
         for t in range(m):
             s = max(1.0 - r[t] * per_cutoff, 0.0)
             P0[t] = s * s * s * lay.cutoff * inverse[t] * n0
             Q0[t] = -s * s * inverse[t] * (3.0 + s * lay.cutoff * inverse[t]) * n0
+    _fade(lay, zi, at, d[3, :m], R, D)
+    _recursion(lay.many, lay.ra, lay.rb, y, dy, R[: lay.many, :m], D[: lay.many, :m])
+    if lay.pair > 0:
         _recursion(lay.pair, lay.pa, lay.pb, y, dy, R[lay.many :, :m], D[lay.many :, :m])
+
+
+@compiled
+def _core(lay: Layout, zi: int, at: Index, r: Array, slope: Array) -> float:
+    """Energy of a centre's share of the core (`core`), whose derivative by r is added to `slope`."""
+    energy = 0.0
+    for z in range(lay.species):
+        cut, strength, length = lay.core_cut[zi, z], lay.core_strength[zi, z], lay.core_length[zi, z]
+        for t in range(at[0, z], at[1, z]):
+            if r[t] < cut:
+                x, q = r[t] / cut, r[t] / length
+                e0, e1 = 0.18175 * np.exp(-3.19980 * q), 0.50986 * np.exp(-0.94229 * q)
+                e2, e3 = 0.28022 * np.exp(-0.40290 * q), 0.02817 * np.exp(-0.20162 * q)
+                screen = e0 + e1 + e2 + e3
+                dscreen = -(3.19980 * e0 + 0.94229 * e1 + 0.40290 * e2 + 0.20162 * e3) / length
+                switch = (1.0 - x) ** 3 * (1.0 + 3.0 * x + 6.0 * x * x)
+                dswitch = -30.0 * x * x * (1.0 - x) * (1.0 - x) / cut
+                half = 0.5 * strength / r[t]
+                energy += half * screen * switch
+                slope[t] += half * (dscreen * switch + screen * dswitch - screen * switch / r[t])
+    return energy
 
 
 @compiled
@@ -189,7 +256,7 @@ def _densities(lay: Layout, at: Index, R: Array, Y: Array, A: Array) -> None:
     """A_k = sum_j R Y over the neighbours of k's species."""
     for g in range(lay.group_species.size):
         z = lay.group_species[g]
-        a, b = at[z], at[z + 1]
+        a, b = at[0, z], at[0, z + 1]
         Yg = Y[lay.group_harmonic[g], a:b]
         for k in range(lay.group_ptr[g], lay.group_ptr[g + 1]):
             Rk = R[lay.row[k], a:b]
@@ -204,54 +271,24 @@ def _slopes(lay: Layout, at: Index, d: Array, R: Array, D: Array, Y: Array, G: A
     """Rows of S: d(phi_k)/dr_ij as x, y, z runs over k's neighbours, then their sums (3) and virial sums (6)."""
     for g in range(lay.group_species.size):
         z, h = lay.group_species[g], lay.group_harmonic[g]
-        a, b = at[z], at[z + 1]
-        n = b - a
-        Yg = Y[h, a:b]
-        d0, d1, d2 = d[0, a:b], d[1, a:b], d[2, a:b]
+        a, b, n = at[0, z], at[0, z + 1], at[1, z] - at[0, z]
+        Yg, Yu = Y[h, a:b], w[:3, : b - a]
         for x in range(3):
-            u, Yu, Gx = d[5 + x, a:b], w[0, :n], G[h, x, a:b]
-            for t in range(n):
-                Yu[t] = Yg[t] * u[t]
-            for k in range(lay.group_ptr[g], lay.group_ptr[g + 1]):
-                Rk, Dk = R[lay.row[k], a:b], D[lay.row[k], a:b]
-                out = S[k, x * n : x * n + n]
-                s, s0, s1, s2 = 0.0, 0.0, 0.0, 0.0
-                for t in range(n):
-                    f = Dk[t] * Yu[t] + Rk[t] * Gx[t]
-                    out[t] = f
-                    s += f
-                    s0 += f * d0[t]
-                    s1 += f * d1[t]
-                    s2 += f * d2[t]
-                end = 3 * n
-                S[k, end + x] = s
-                if x == 0:
-                    S[k, end + 3], S[k, end + 8], S[k, end + 7] = s0, s1, s2
-                elif x == 1:
-                    S[k, end + 4], S[k, end + 6] = s1, s2
-                else:
-                    S[k, end + 5] = s2
+            u, Yx = d[5 + x, a:b], Yu[x]
+            for t in range(b - a):
+                Yx[t] = Yg[t] * u[t]
+        Gg, dg = G[h, :, a:b], d[:3, a:b]
+        for k in range(lay.group_ptr[g], lay.group_ptr[g + 1]):
+            slopes_and_sums(n, D[lay.row[k], a:b], R[lay.row[k], a:b], Yu, Gg, dg, S[k])
 
 
 @compiled
-def _combine(first: int, last: int, jac: Index, J: Array, S: Array, g: Array) -> None:
-    """g = sum_h J[h] S[jac[h]], four rows at a time."""
-    n = g.size
-    h = first
-    odd = (last - first) % 4
-    for t in range(n):
-        g[t] = 0.0
-    for _ in range(odd):
-        c, s = J[h], S[jac[h], :n]
-        for t in range(n):
-            g[t] += c * s[t]
-        h += 1
-    while h < last:
-        c0, c1, c2, c3 = J[h], J[h + 1], J[h + 2], J[h + 3]
-        s0, s1, s2, s3 = S[jac[h], :n], S[jac[h + 1], :n], S[jac[h + 2], :n], S[jac[h + 3], :n]
-        for t in range(n):
-            g[t] += (c0 * s0[t] + c1 * s1[t]) + (c2 * s2[t] + c3 * s3[t])
-        h += 4
+def _longest(ptr: Index, species: int) -> int:
+    """Room for the longest list of one centre, each species padded."""
+    top = 1
+    for i in range(ptr.size - 1):
+        top = max(top, ptr[i + 1] - ptr[i])
+    return top + species * WIDTH
 
 
 @compiled
@@ -269,21 +306,20 @@ def design_rows(
 ) -> None:
     """Adds rows of `centres` to E (K,), F (K, 3N), V (K, 6); the one-body columns are the caller's."""
     S_, B, nA = lay.species, lay.functions, lay.row.size
-    top = 1
-    for i in range(ptr.size - 1):
-        top = max(top, ptr[i + 1] - ptr[i])
-    near, at, d, w = np.empty(top, np.int64), np.zeros(S_ + 1, np.int64), np.empty((8, top)), np.empty((2, top))
+    top = _longest(ptr, lay.species)
+    near, at, d, w = np.empty(top, np.int64), np.zeros((2, S_ + 1), np.int64), np.empty((8, top)), np.empty((3, top))
     R, D = np.empty((lay.many + lay.pair + 1, top)), np.empty((lay.many + lay.pair + 1, top))
     nY = (lay.lmax + 1) ** 2 + 1
     Y, G = np.empty((nY, top)), np.empty((nY, 3, top))
     P, C = np.empty(((lay.lmax + 2) ** 2, top)), np.empty((2 * lay.lmax + 2, top))
-    S, g = np.empty((nA, 3 * top + 9)), np.empty(3 * top + 9)
+    room = (3 * top + 9 + BLOCK) // BLOCK * BLOCK
+    S, g = np.zeros((nA, room)), np.empty(room)
     A, J, to = np.ones(nA + 1), np.empty(lay.jac.size), np.empty(3 * top, np.uint64)
     for i in centres:
         m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
         if m == 0:
             continue
-        _radial(lay, m, d, R, D, w)
+        _radial(lay, species[i], m, at, d, R, D, w)
         _harmonics(lay, m, d, Y, G, P, C)
         _densities(lay, at, R, Y, A)
         _slopes(lay, at, d, R, D, Y, G, w, S)
@@ -303,18 +339,18 @@ def design_rows(
                         J[lay.slot[t, 2]] += c * a0 * a1
             E[first + v] += s
         for z in range(S_):
-            a, n = at[z], at[z + 1] - at[z]
+            a, n = at[0, z], at[1, z] - at[0, z]
             if n == 0:
                 continue
             for t in range(n):
                 to[t] = np.uint64(3 * near[a + t])
-            gz = g[: 3 * n + 9]
+            width = (3 * n + 8 + BLOCK) // BLOCK * BLOCK  # columns past the sums are never read
             gx, gy, gw = g[:n], g[n : 2 * n], g[2 * n : 3 * n]
             for v in range(B):
                 lo, hi = lay.jac_ptr[v * S_ + z], lay.jac_ptr[v * S_ + z + 1]
                 if lo == hi:
                     continue
-                _combine(lo, hi, lay.jac, J, S, gz)
+                weighted_sum(lo, hi, lay.jac, J, S, width, g)
                 Fv = F[first + v]
                 for t in range(n):
                     q = to[t]
@@ -366,12 +402,10 @@ def contract_rows(
 
     Returns the shortest distance, Å (infinity without neighbours).
     """
-    top = 1
-    for i in range(ptr.size - 1):
-        top = max(top, ptr[i + 1] - ptr[i])
+    top = _longest(ptr, lay.species)
     near, at, d, w = (
         np.empty(top, np.int64),
-        np.zeros(lay.species + 1, np.int64),
+        np.zeros((2, lay.species + 1), np.int64),
         np.empty((8, top)),
         np.empty((6, top)),
     )
@@ -385,7 +419,7 @@ def contract_rows(
         m = _gather(i, ptr, j, offset, x, species, lay.cutoff, near, at, d)
         if m == 0:
             continue
-        _radial(lay, m, d, R, D, w)
+        _radial(lay, species[i], m, at, d, R, D, w)
         _harmonics(lay, m, d, Y, G, P, C)
         _densities(lay, at, R, Y, A)
         e[i] += _site(lay, c[species[i]], A, U)
@@ -393,7 +427,7 @@ def contract_rows(
         for t in range(m):
             fx[t], fy[t], fz[t], dr[t] = 0.0, 0.0, 0.0, 0.0
         for g in range(lay.group_species.size):
-            a, b = at[lay.group_species[g]], at[lay.group_species[g] + 1]
+            a, b = at[0, lay.group_species[g]], at[0, lay.group_species[g] + 1]
             n, h = b - a, lay.group_harmonic[g]
             value, slope = w[0, :n], w[1, :n]
             lo = lay.group_ptr[g]
@@ -413,6 +447,7 @@ def contract_rows(
                 px[t] += value[t] * gx[t]
                 py[t] += value[t] * gy[t]
                 pz[t] += value[t] * gz[t]
+        e[i] += _core(lay, species[i], at, d[3, :m], dr)
         r, ux, uy, uz = d[3, :m], d[5, :m], d[6, :m], d[7, :m]
         dx, dy, dz = d[0, :m], d[1, :m], d[2, :m]
         s0, s1, s2, v0, v1, v2, v3, v4, v5 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from farfield.errors import FitError
 from farfield.oracles.observation import KINDS, virial_from_stress
+from farfield.service.surrogate.core import core_labels
 from farfield.service.surrogate.rows import design, force_constant_rows
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ForceConstantColumn(NamedTuple):
 class LabelledRows(NamedTuple):
     """Weighted rows X (m, K) with labels y (m,); `kinds` (m,) names and `cells` (m,) index where each comes from.
 
-    A row holds w A and a label w y, both in eV/Å: forces as they are.
+    A row holds w A and a label w y less what the fixed core gives, both in eV/Å: forces as they are.
     """
 
     X: Array
@@ -78,14 +79,14 @@ def labelled_rows(
             raise FitError(f"cell {index} has labels {', '.join(mine)}; the known kinds are {', '.join(KINDS)}")
         if labels is None and not any(w.get(k, 0.0) > 0 for k in mine):
             raise FitError(f"cell {index} holds none of the labels {', '.join(w)}; calculate it, or give the labels")
-        for kind, A, values in _blocks(basis, atoms, {k: v for k, v in mine.items() if w.get(k, 0.0) > 0}):
+        for kind, A, core, values in _blocks(basis, atoms, {k: v for k, v in mine.items() if w.get(k, 0.0) > 0}):
             b = np.asarray(values, float)
             wanted = KINDS[kind].shape_for(len(atoms))
             if b.shape != wanted or not np.isfinite(b).all():
                 raise FitError(f"{kind} of cell {index} is not {wanted} finite numbers; withdraw that observation")
             scale = w[kind] * KINDS[kind].row_scale(len(atoms))
             X.append(scale * A)
-            y.append(scale * b.ravel())
+            y.append(scale * (b - core).ravel())
             kinds.append(np.full(b.size, kind))
             owners.append(np.full(b.size, index))
     if not X:
@@ -106,13 +107,20 @@ def calculated(atoms: Atoms) -> dict[str, Any]:
     return {k: v for k, v in labels.items() if v is not None}
 
 
-def _blocks(basis: Basis, atoms: Atoms, labels: Mapping[str, Any]) -> Iterable[tuple[str, Array, Any]]:
-    """(kind, rows (., K), labels) of one cell, in the order of the registry."""
+def _blocks(basis: Basis, atoms: Atoms, labels: Mapping[str, Any]) -> Iterable[tuple[str, Array, Any, Any]]:
+    """(kind, rows (., K), what the core gives, labels) of one cell, in the order of the registry."""
     if set(labels) & {"E", "F", "V"}:
         rows = design(basis, atoms)
-        for kind, A in (("E", rows.energy[None]), ("F", rows.forces), ("V", rows.virial)):
+        core = core_labels(basis, atoms)
+        for kind, A, part in zip("EFV", (rows.energy[None], rows.forces, rows.virial), core, strict=True):
             if kind in labels:
-                yield kind, A, labels[kind]
+                yield kind, A, part, labels[kind]
     for column in labels.get("FC", ()):
         site, direction, step, values = column
-        yield "FC", force_constant_rows(basis, atoms, site, direction, step), values
+        sides = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[site] += sign * step * np.asarray(direction, float) / np.linalg.norm(direction)
+            sides.append(core_labels(basis, moved)[1])
+        part = (sides[1] - sides[0]) / (2 * step)
+        yield "FC", force_constant_rows(basis, atoms, site, direction, step), part, values

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from farfield.service.surrogate.core import core_parameters
 from farfield.service.surrogate.coupling import real_coupling
 from farfield.service.surrogate.radial import RadialBasis
 
@@ -34,8 +35,12 @@ class Layout(NamedTuple):
     many: int
     pair: int
     cutoff: float
-    r0: float
-    xcut: float
+    r0: Array
+    """(S, S) of centre and neighbour species, Å; the same holds for the four below."""
+    xcut: Array
+    core_cut: Array
+    core_strength: Array
+    core_length: Array
     ra: Array
     rb: Array
     pa: Array
@@ -117,7 +122,8 @@ def build_layout(basis: Basis) -> Layout:
     factors_of = np.array(term, np.int64).reshape(-1, 3)
     count = (factors_of < size).sum(1)
     order = np.lexsort((factors_of[:, 2], factors_of[:, 1], factors_of[:, 0], count)).astype(np.int64)
-    radial = RadialBasis(basis.cutoff, basis.r0, many, pair)
+    radials = [[RadialBasis(basis.cutoff, r0, many, pair) for r0 in row] for row in basis.distances]
+    cut, strength, length = core_parameters(basis)
     return Layout(
         species=len(basis.species),
         functions=len(basis.functions),
@@ -125,9 +131,12 @@ def build_layout(basis: Basis) -> Layout:
         many=many,
         pair=pair,
         cutoff=float(basis.cutoff),
-        r0=float(basis.r0),
-        xcut=radial.map_at_cutoff,
-        **dict(zip(("ra", "rb", "pa", "pb"), radial.recursions(), strict=True)),
+        r0=basis.distances.copy(),
+        xcut=np.array([[r.map_at_cutoff for r in row] for row in radials]),
+        core_cut=cut,
+        core_strength=strength,
+        core_length=length,
+        **dict(zip(("ra", "rb", "pa", "pb"), radials[0][0].recursions(), strict=True)),
         ynorm=harmonic_norms(lmax),
         group_species=np.array([entries[k][0] for k in starts], np.int64),
         group_harmonic=np.array([entries[k][1] for k in starts], np.int64),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from farfield.errors import BasisError
 from farfield.oracles.packing import pack, unpack
 from farfield.service.surrogate.basis import Basis
+from farfield.service.surrogate.curvature import hessian_product
 from farfield.service.surrogate.kernels import contract_rows
 from farfield.service.surrogate.pairs import CLOSEST, Pairs, find_pairs, species_index
 
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 class Surrogate:
-    """A basis with coefficients (K,). E(atoms) = rows.energy @ coefficients."""
+    """A basis with coefficients (K,). E(atoms) = rows.energy @ coefficients + the core's (`core`)."""
 
     def __init__(self, basis: Basis, coefficients: ArrayLike) -> None:
         c = np.array(coefficients, float)
@@ -116,10 +117,15 @@ class Evaluator:
         model = self.surrogate
         layout = model.basis.layout
         shortest = contract_rows(layout, model._contracted, self._species, pairs.ptr, pairs.j, pairs.offset, x, e, F, V)
-        if shortest < CLOSEST * model.basis.r0:
+        if shortest < CLOSEST * model.basis.nearest:
             raise BasisError(f"atoms came within {shortest:.3f} Å of each other; the surrogate left what it knows")
         self.site_energies = e + model._one_body[self._species]
         return float(e.sum()) + self._constant, F, V
+
+    def hessian(self, positions: ArrayLike, points: int = 4) -> Callable[[Array], Array]:
+        """v -> H v, eV/Å for v (N, 3) in Å, at `positions`; `points` 2 or 4 evaluations each (`curvature`)."""
+        x = np.ascontiguousarray(positions, float).reshape(-1, 3)
+        return hessian_product(lambda at: self(at)[1], x, points=points)
 
     def _list(self, x: Array) -> Pairs:
         """The current list, made anew when an atom has moved by more than half the skin."""

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 CLOSEST = 0.05
-"""Atoms nearer than this share of r0 count as coincident."""
+"""Atoms nearer than this share of the smallest r0 count as coincident."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def find_pairs(
         raise BasisError("the cell has no volume; give three independent lattice vectors")
     search = NeighborList(cutoff=basis.cutoff + skin, full_list=True, sorted=True, n_threads=1)
     i, j, shift, d = search.compute(points=positions, box=cell, periodic=periodic, quantities="ijSd")
-    if d.size and d.min() < CLOSEST * basis.r0:
+    if d.size and d.min() < CLOSEST * basis.nearest:
         at = int(np.argmin(d))
         raise BasisError(f"atoms {i[at]} and {j[at]} are {d[at]:.3f} Å apart; they coincide, move or remove one")
     i, j = i.astype(np.int64), j.astype(np.int64)

@@ -8,6 +8,10 @@ site energy C2 at the cutoff, which force constants need. There is no second fac
 same number of functions gave twice the force error on Cu and Si, as it bends all functions where no neighbour ever is.
 Pair set: L_n(y) (1 - r/rc)^3 rc/r with orthonormal Legendre L_n: it keeps a repulsive wall.
 
+Where the fixed core acts (`core`, nearer than r_c) both sets fade out: they are multiplied by x^3 (10 - 15 x + 6 x^2),
+x = (r/r_c - 0.6) / 0.4, which is 1 with two vanishing derivatives at r_c and 0 below 0.6 r_c. No data lie there, and
+extrapolated functions had holes there that no repulsion outweighs; sampled distances are as if it were not.
+
 This module is the plain definition; the compiled kernels repeat it and are tested against it.
 """
 
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AGNESI", "CENTRE", "RadialBasis", "orthonormal_recursion"]
+__all__ = ["AGNESI", "CENTRE", "FADE", "RadialBasis", "orthonormal_recursion"]
 
 Array = NDArray[np.float64]
 
@@ -28,6 +32,9 @@ AGNESI = 10.0 / 13.0
 
 CENTRE = 1.2
 """s = r / (CENTRE r0): between the first shells. Measured on Cu, W and Si: 1.0 is 0 to 60 % worse, 1.5 is uneven."""
+
+FADE = 0.6
+"""Below this share of the core radius nothing but the core is left."""
 
 
 def orthonormal_recursion(count: int, weight: Callable[[Array], Array], points: int = 400) -> tuple[Array, Array]:
@@ -61,12 +68,14 @@ def _agnesi(s: Array) -> Array:
 
 @dataclass(frozen=True)
 class RadialBasis:
-    """`many` many-body and `pair` pair functions on [0, cutoff] (Å); `r0` (Å) is the nearest-neighbour distance."""
+    """`many` many-body and `pair` pair functions on [0, cutoff] (Å); `r0` (Å) is the nearest-neighbour distance,
+    `core` (Å) the distance below which they fade."""
 
     cutoff: float
     r0: float
     many: int
     pair: int
+    core: float = 0.0
 
     @property
     def map_at_cutoff(self) -> float:
@@ -88,6 +97,13 @@ class RadialBasis:
         scale = 2 / (1 - self.map_at_cutoff)
         return scale * (x - self.map_at_cutoff) - 1, scale * dx
 
+    def _fading(self, r: Array) -> tuple[Array, Array]:
+        """The factor that ends the functions inside the core, and its derivative."""
+        if self.core == 0:
+            return np.ones_like(r), np.zeros_like(r)
+        x = np.clip((r / self.core - FADE) / (1 - FADE), 0, 1)
+        return x**3 * (10 - 15 * x + 6 * x**2), 30 * x**2 * (1 - x) ** 2 / ((1 - FADE) * self.core)
+
     def evaluate(self, r: Array) -> tuple[Array, Array]:
         """Values and derivatives, each (many + pair, len(r)); zero at and beyond the cutoff."""
         r = np.atleast_1d(np.asarray(r, float))
@@ -99,6 +115,8 @@ class RadialBasis:
         w = t**3 * self.cutoff / r
         dw = -(t**2) * (3 / r + t * self.cutoff / r**2)
         inside = r < self.cutoff
+        f, df = self._fading(r)
+        e, de, w, dw = e * f, de * f + e * df, w * f, dw * f + w * df
         many = _products(a, b, self.many, y, dy, e, de)
         pair = _products(pa, pb, self.pair, y, dy, w, dw)
         return np.concatenate([many[0], pair[0]]) * inside, np.concatenate([many[1], pair[1]]) * inside

@@ -58,18 +58,18 @@ def design(basis: Basis, atoms: Atoms) -> Rows:
     shells = sorted({s for f in basis.functions for s in f})
     many = max((s.n for s in shells if s.many), default=0)
     pair = max((s.n for s in shells if s.pair), default=0)
-    radial = RadialBasis(basis.cutoff, basis.r0, many, pair)
+    radials = [[RadialBasis(basis.cutoff, r0, many, pair, basis.core * r0) for r0 in row] for row in basis.distances]
     for i in range(n):
         run = slice(pairs.ptr[i], pairs.ptr[i + 1])
         j, D = pairs.j[run], pairs.vectors[run]
         r = np.linalg.norm(D, axis=1)
         u = D / r[:, None]
-        values, slopes = radial.evaluate(r)
+        about = [radial.evaluate(r) for radial in radials[pairs.species[i]]]
         phi: dict[Shell, Array] = {}
         dphi: dict[Shell, Array] = {}
         for s in shells:
             own = pairs.species[j] == s.species
-            R, dR = (x[s.n - 1 + (many if s.pair else 0)] * own for x in (values, slopes))
+            R, dR = (x[s.n - 1 + (many if s.pair else 0)] * own for x in about[s.species])
             Y, G = harmonics(s.l, u)
             if s.pair:
                 Y, G = np.ones_like(Y), np.zeros_like(G)

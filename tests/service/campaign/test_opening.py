@@ -32,9 +32,9 @@ def test_minimum_outside_the_points_moves_on() -> None:
     assert bracketed or a > 3.75
 
 
-def observed(morse, spoil: str = "") -> Observed:  # type: ignore[no-untyped-def]
+def observed(morse, spoil: str = "", analytic: bool = True) -> Observed:  # type: ignore[no-untyped-def]
     out = Observed()
-    cells = oracle_check_cells(CU, ("E", "F", "V"), np.random.default_rng(0))
+    cells = oracle_check_cells(CU, ("E", "F", "V"), np.random.default_rng(0), analytic)
     for k, (atoms, kinds, role, term, rung, meta) in enumerate(cells):
         e, f, v = morse(atoms)
         f = -f if spoil == "F" else 1.1 * f if spoil == "F scaled" else f
@@ -45,13 +45,14 @@ def observed(morse, spoil: str = "") -> Observed:  # type: ignore[no-untyped-def
 
 
 def test_a_true_oracle_passes(morse) -> None:  # type: ignore[no-untyped-def]
-    assert check_oracle(observed(morse)) is None
+    assert check_oracle(observed(morse), analytic=True) is None
 
 
+@pytest.mark.parametrize("analytic", [True, False])
 @pytest.mark.parametrize(
     ("spoil", "says"), [("F", "forces"), ("F scaled", "forces"), ("V", "virials"), ("GPa", "virials")]
 )
-def test_a_wrong_oracle_is_caught(morse, spoil: str, says: str) -> None:  # type: ignore[no-untyped-def]
-    fault = check_oracle(observed(morse, spoil))
+def test_a_wrong_oracle_is_caught(morse, analytic: bool, spoil: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    fault = check_oracle(observed(morse, spoil, analytic), analytic)
     assert fault is not None
     assert says in fault

@@ -7,7 +7,14 @@ from farfield.errors import CrystalError
 from farfield.service.cells import LATTICES, Host
 from farfield.service.cells.host import guess_lattice_constant
 
-SPECIES = {"fcc": ["Cu"], "bcc": ["W"], "diamond": ["Si"], "rocksalt": ["Na", "Cl"], "b2": ["Ni", "Al"]}
+SPECIES = {
+    "fcc": ["Cu"],
+    "bcc": ["W"],
+    "diamond": ["Si"],
+    "zincblende": ["Si", "C"],
+    "rocksalt": ["Na", "Cl"],
+    "b2": ["Ni", "Al"],
+}
 
 
 @pytest.mark.parametrize("lattice", LATTICES)

@@ -230,6 +230,30 @@ def test_failures_spend_their_class_and_are_told(bench: Bench) -> None:
     assert attempts(bench) == {"finished": 1, "failed: input error": 1}
 
 
+SLOW = """
+import time
+from ase.calculators.emt import EMT
+
+class Slow(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(2.0)
+        super().calculate(*args, **kwargs)
+"""
+
+
+def test_a_call_that_ran_out_of_time_gets_twice_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 1.5}
+    with connect(ClusterSection(workers=1), one_host=True) as client:
+        bench = Bench(tmp_path, client)
+        loop = ListLoop([decision(0, cells(11, 1), ("E",))])
+        assert bench.runner(loop, oracle=section).run().converged
+    assert loop.told[0][0].energy is not None
+    assert attempts(bench) == {"failed: timed out": 1, "finished": 1}
+
+
 def test_another_version_of_the_oracle_is_refused_by_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.runner(ListLoop([])).run()
     runner = bench.runner(ListLoop([]))

@@ -31,8 +31,24 @@ def carbide() -> tuple[Basis, Atoms]:
     return Basis(("C", "Si"), 4.4, 1.89, (4, 6, 7)), _shaken(atoms, 2)
 
 
-@pytest.fixture(params=["copper", "carbide"])
+@pytest.fixture
+def antisite() -> tuple[Basis, Atoms]:
+    """Two species with a distance for each pair; one carbon on a silicon site."""
+    atoms = bulk("SiC", "zincblende", 4.36, cubic=True) * (2, 1, 1)
+    atoms.symbols[2] = "C"
+    return Basis(("C", "Si"), 4.4, ((1.55, 1.89), (1.89, 2.23)), (4, 6, 7)), _shaken(atoms, 3)
+
+
+@pytest.fixture
+def crushed() -> tuple[Basis, Atoms]:
+    """Silicon carbide of a quarter of the volume, so that many pairs of every kind are inside the core."""
+    atoms = bulk("SiC", "zincblende", 2.7, cubic=True) * (2, 1, 1)
+    atoms.rattle(0.1, seed=5)
+    return Basis(("C", "Si"), 4.4, ((1.6, 1.9), (1.9, 2.9)), (3, 5, 6)), atoms
+
+
+@pytest.fixture(params=["copper", "carbide", "antisite", "crushed"])
 def system(request: pytest.FixtureRequest) -> tuple[Basis, Atoms]:
-    """Each of the two systems."""
+    """Each of the systems."""
     found: tuple[Basis, Atoms] = request.getfixturevalue(request.param)
     return found

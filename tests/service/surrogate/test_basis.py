@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
 from farfield.errors import BasisError
-from farfield.service.surrogate import CUTOFFS, LEVELS, Basis
+from farfield.service.surrogate import CUTOFFS, LEVELS, Basis, bond_lengths, design
 
 
 def test_counts_agree_with_the_published_selection():
@@ -29,7 +29,7 @@ def test_ladder_levels_are_nested_and_affordable():
 
 @pytest.mark.parametrize("lattice", sorted(CUTOFFS))
 def test_default_cutoffs_lie_between_shells(lattice):
-    cell = {"diamond": "Si", "rocksalt": "NaCl", "b2": "NiAl"}.get(lattice, "Cu")
+    cell = {"diamond": "Si", "zincblende": "SiC", "rocksalt": "NaCl", "b2": "NiAl"}.get(lattice, "Cu")
     atoms = bulk(cell, {"b2": "cesiumchloride"}.get(lattice, lattice), a=4.0, cubic=lattice != "b2")
     d = neighbor_list("d", atoms, 12.0)
     basis = Basis.default(("Cu",), d.min(), lattice=lattice)
@@ -71,6 +71,8 @@ def test_description_names_columns_and_degrees(copper):
         ({"species": ()}, "distinct"),
         ({"cutoff": 2.0}, "cutoff"),
         ({"cutoff": float("nan")}, "cutoff"),
+        ({"r0": ((2.5, 2.5),)}, "symmetric table for 1 species"),
+        ({"r0": ((float("nan"),),)}, "cutoff"),
         ({"degrees": (0, 0, 0)}, "no functions"),
         ({"degrees": (-1, 4, 4)}, "no functions"),
     ],
@@ -94,3 +96,24 @@ def test_foreign_and_damaged_descriptions_are_refused(copper):
 def test_levels_outside_the_ladder_are_refused(level):
     with pytest.raises(BasisError, match="level"):
         Basis.default(("Cu",), 2.55, level)
+
+
+def test_a_table_of_one_distance_is_that_distance(carbide):
+    basis, atoms = carbide
+    table = Basis(basis.species, basis.cutoff, ((1.89, 1.89), (1.89, 1.89)), basis.degrees)
+    assert np.array_equal(design(basis, atoms).forces, design(table, atoms).forces)
+
+
+def test_distances_of_other_pairs_come_from_radii():
+    table = np.array(bond_lengths(("Au", "Cu"), ("Cu", "Cu"), 2.56))
+    assert table[1, 1] == pytest.approx(2.56)
+    assert table[0, 1] == pytest.approx((table[0, 0] + table[1, 1]) / 2)
+    assert table[0, 0] > table[1, 1]
+    assert Basis.default(("C", "Si"), 1.9, bond=("C", "Si")).distances[0, 1] == pytest.approx(1.9)
+
+
+def test_a_description_with_a_table_round_trips(carbide):
+    basis = Basis(("C", "Si"), 4.4, ((1.5, 1.9), (1.9, 2.3)), (4, 6, 7), core=0.5)
+    assert Basis.from_json(json.loads(json.dumps(basis.to_json()))) == basis
+    assert "C-Si 1.900 Å" in basis.describe()
+    assert "core below 0.5 r0" in basis.describe()

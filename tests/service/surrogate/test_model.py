@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 
 from farfield.errors import BasisError
-from farfield.service.surrogate import Basis, Surrogate, design, warm
+from farfield.service.surrogate import Basis, Surrogate, core_labels, design, warm
 
 
 @pytest.fixture
@@ -18,13 +18,14 @@ def surrogate(system):
     return Surrogate(basis, c), atoms
 
 
-def test_contraction_equals_the_design_rows(surrogate):
+def test_contraction_equals_the_design_rows_and_the_core(surrogate):
     model, atoms = surrogate
     rows, c = design(model.basis, atoms), model.coefficients
+    core, push, squeeze = core_labels(model.basis, atoms)
     energy, forces, virial = model.evaluate(atoms)
-    assert energy == pytest.approx(rows.energy @ c, rel=1e-12)
-    assert np.abs(forces.ravel() - rows.forces @ c).max() < 1e-12 * np.abs(forces).max()
-    assert np.abs(virial - rows.virial @ c).max() < 1e-12 * np.abs(virial).max()
+    assert energy == pytest.approx(rows.energy @ c + core, rel=1e-12)
+    assert np.abs(forces.ravel() - rows.forces @ c - push.ravel()).max() < 1e-12 * np.abs(forces).max()
+    assert np.abs(virial - rows.virial @ c - squeeze).max() < 1e-12 * np.abs(virial).max()
 
 
 def test_site_energies_add_up(surrogate):

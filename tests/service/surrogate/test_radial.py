@@ -49,3 +49,21 @@ def test_pair_set_keeps_a_wall_and_many_body_set_is_flat_at_the_origin():
     values, slopes = RADIAL.evaluate(np.array([1e-3]))
     assert abs(slopes[:9]).max() < 1e-6
     assert abs(values[9]).min() > 1e3
+
+
+def test_functions_end_inside_the_core_and_are_as_before_beyond_it():
+    faded = RadialBasis(cutoff=5.2, r0=2.5, many=9, pair=8, core=2.0)
+    beyond, inside = np.linspace(2.0, 5.0, 20), np.linspace(0.3, 1.2, 20)
+    assert np.array_equal(faded.evaluate(beyond)[0], RADIAL.evaluate(beyond)[0])
+    assert np.array_equal(faded.evaluate(beyond)[1], RADIAL.evaluate(beyond)[1])
+    assert not faded.evaluate(inside)[0].any()
+    assert not faded.evaluate(inside)[1].any()
+    r, h = np.linspace(1.21, 2.1, 50), 1e-6
+    slope = (faded.evaluate(r + h)[0] - faded.evaluate(r - h)[0]) / (2 * h)
+    assert abs(slope - faded.evaluate(r)[1]).max() < 1e-7 * abs(slope).max()
+    for edge in (1.2, 2.0):  # two derivatives: the second differences across the edge agree to first order
+        bend = [
+            (faded.evaluate(np.array([edge + s * 2e-4 + h]))[1] - faded.evaluate(np.array([edge + s * 2e-4 - h]))[1])
+            for s in (1, -1)
+        ]
+        assert abs(bend[0] - bend[1]).max() / (2 * h) < 0.01 * abs(slope).max() / 2e-1

@@ -1,0 +1,79 @@
+"""How a campaign ends, in words that say what to do next. Exit codes: `decision.Stop`."""
+
+from __future__ import annotations
+
+from farfield.service.campaign.decision import Answer, Proposal, Stop
+from farfield.service.cells import Size
+from farfield.service.proposals.choice import name
+
+__all__ = [
+    "bad_answer",
+    "basis_limited",
+    "ladder_ended",
+    "no_answer",
+    "tolerance_met",
+    "unstable_host",
+    "unusable_surrogate",
+]
+
+
+def tolerance_met(first: Size, second: Size) -> Stop:
+    """Both tolerances hold on two successive rungs."""
+    return Stop(f"tolerance met on {name(first)} and {name(second)}", True, 0)
+
+
+def no_answer(p: Proposal, a: Answer) -> Stop:
+    """A calculation was given up."""
+    return Stop(
+        f"no answer for a {p.role} cell of {len(p.atoms)} atoms ({a.failure or 'missing kinds'}); "
+        "see `farfield status`, mend the oracle and run again",
+        False,
+        1,
+    )
+
+
+def bad_answer(fault: str) -> Stop:
+    """The oracle check failed."""
+    return Stop(f"bad answer: {fault}; mend the oracle's settings", False, 1)
+
+
+def unstable_host(eigenvalue: float, size: Size) -> Stop:
+    """The oracle's force constants have a negative eigenvalue, eV/Å^2."""
+    return Stop(
+        f"the oracle's own host lattice is unstable (force-constant eigenvalue {eigenvalue:.3f} eV/Å^2 on "
+        f"{name(size)}); choose another lattice, lattice constant or oracle setting",
+        False,
+        1,
+    )
+
+
+def unusable_surrogate(failed: list[str], rounds: int) -> Stop:
+    """Gates stay closed whatever is bought."""
+    return Stop(
+        f"the surrogate stays unusable ({', '.join(failed)}) after {rounds} extra training rounds; "
+        "use a larger basis (surrogate.level) or cut-off",
+        False,
+        1,
+    )
+
+
+def ladder_ended(rung: Size, target: int) -> Stop:
+    """The next rung is as large as the target cell."""
+    return Stop(
+        f"the ladder has reached the target cell ({max(rung)} cells per edge) before the tolerance; "
+        f"set target.size above {target}",
+        False,
+        3,
+    )
+
+
+def basis_limited(seen: str, level: int, size: int, cutoff: float, top: int) -> Stop:
+    """The largest basis allowed, `level` of `top` with `size` columns, does not learn what is bought; `cutoff` in Å."""
+    wider = f"another surrogate.cutoff (now {cutoff:.2f} Å)"
+    if level < top:
+        advice = f"raise surrogate.max_level above {level} and run again, or start anew with {wider}"
+    else:
+        advice = f"there is no larger one: start anew with {wider}, or with wider tolerances"
+    return Stop(
+        f"basis-limited: {seen}, with the largest basis allowed (level {level}, {size} functions); {advice}", False, 3
+    )

@@ -1,0 +1,214 @@
+"""The rounds of a campaign: estimate the last surrogate, refit on everything, choose what is next.
+
+Pure, like the `loop` that drives it: everything follows from the problem, the labels and the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from farfield.errors import CampaignError
+from farfield.service.campaign import ending, growth
+from farfield.service.campaign.assessment import assess
+from farfield.service.campaign.decision import Decision, Stop
+from farfield.service.campaign.observed import DefectLabel, Label, Observed
+from farfield.service.campaign.problem import Problem
+from farfield.service.campaign.refit import Refit, refit, restored
+from farfield.service.campaign.state import State
+from farfield.service.campaign.summary import summarise
+from farfield.service.campaign.training import TrainingSet
+from farfield.service.cells import next_rung
+from farfield.service.cells.ladder import next_complete
+from farfield.service.estimates import Estimate
+from farfield.service.estimates.solution import Solution
+from farfield.service.proposals import choose
+from farfield.service.proposals.choice import Action, Facts, name
+from farfield.service.surrogate import LEVELS
+
+__all__ = ["REPAIRS", "Rounds"]
+
+REPAIRS = 4
+"""Rounds of extra training cells bought while a gate fails, before the loop gives up."""
+
+
+class Rounds:
+    """Works on the loop's own `observed` and `state`.
+
+    `current`: the solution of the round's surrogate, at a stop the one whose error was estimated. `estimate`: what the
+    last decision told gave, None where it held no verification call. `action`: what the next decision does. `stop`: the
+    end, once it is there.
+    """
+
+    def __init__(self, problem: Problem, observed: Observed, state: State) -> None:
+        self.problem, self.observed, self.state = problem, observed, state
+        self.config = problem.config
+        self.current: Solution | None = restored(state, problem)
+        self.estimate: Estimate | None = None
+        self.action: Action | None = None
+        self.stop: Stop | None = None
+        self._training: TrainingSet | None = None
+
+    def first(self, number: int) -> None:
+        """The first surrogate, after decision `number`."""
+        self.estimate = self.action = None
+        self._advance(number)
+
+    def next(self, decision: Decision) -> None:
+        """Conclude `decision`, whose answers are in `observed`."""
+        self.estimate = self.action = None
+        label = next(
+            (d for d in self.observed.defects if d.decision == self.state.verification and d.role == "verification"),
+            None,
+        )
+        if label is None:  # a repair, or a verification call that was withdrawn: nothing to estimate
+            self._advance(decision.number)
+            return
+        if self.current is None:
+            raise CampaignError("no surrogate to estimate; the record is not in order")
+        result = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
+        estimate = summarise(decision.number, label, result, self.state, self.problem)
+        history = [Estimate.from_json(e) for e in self.state.estimates]
+        if history and history[-1].rung == estimate.rung:
+            history.pop()  # a new estimate of the same call, with more force constants
+        history.append(estimate)
+        self.state.estimates = [h.to_json() for h in history]
+        if self._finished(history):
+            self.stop = ending.tolerance_met(history[-2].rung, history[-1].rung)
+            self._write(estimate, self.stop.reason)
+            return
+        self.state.eta_previous = estimate.eta_geo
+        action = choose(estimate, self._facts())
+        self.state.fit_fc, self.state.fit_v, self.state.fc_boost = action.fit_fc, action.fit_v, action.fc_boost
+        if action.verify is not None and max(action.verify) >= self.config.target.size:
+            self.stop = ending.ladder_ended(action.verify, self.config.target.size)
+            self._write(estimate, "the ladder has reached the target cell")
+            return
+        self.action = action
+        if action.verify is None:
+            self._write(estimate, action.reason)
+            return
+        self._advance(decision.number, label, estimate)
+
+    def forget(self, gone: Sequence[Label]) -> None:
+        """Estimates that used one of the labels that are `gone` do not count any more; nor do stalls."""
+        if gone:
+            self.state.stalls = 0
+            self.state.estimates = [e for e in self.state.estimates if not any(_used(label, e) for label in gone)]
+
+    def _write(self, estimate: Estimate, reason: str) -> None:
+        """The estimate of the round and why the next choice is made."""
+        self.estimate = replace(estimate, reason=reason)
+        self.state.estimates[-1] = self.estimate.to_json()
+
+    def _advance(self, number: int, label: DefectLabel | None = None, estimate: Estimate | None = None) -> None:
+        """Refit on everything, solve, and look at the last datum again in sample."""
+        seed = self.config.campaign.seed * 100003 + number
+        old = self.state.u
+        grown = ""
+        fresh = self._fit(seed)
+        if self.state.repairs and _failed(fresh) and self.state.level < self.problem.top_level:
+            fresh, grown = self._grow("more training did not open the gates", seed)
+        if estimate is not None and label is not None and all(fresh.gates.values()):
+            again = assess(fresh.solution, label, self.observed, self.problem, self._reference, fresh.far)
+            estimate = replace(estimate, in_sample=again.eta_geo, core_after=again.geometry.core)
+            self.state.stalls = growth.count_stalls(self.state.stalls, estimate, *self._tolerance)
+            if self._limited(estimate):
+                return
+            if self.state.stalls >= growth.STALLS and self.state.level < self.problem.top_level:
+                fresh, grown = self._grow(self._seen(estimate), seed)
+        self.state.old_u = old
+        if all(fresh.gates[g] for g in ("relaxed", "sampled range")):  # else repairs start from the last sound one
+            self.state.u = fresh.solution.u
+        self.state.coefficients = fresh.solution.surrogate.coefficients
+        self.state.basis = fresh.solution.surrogate.basis.to_json()
+        self.state.solution = fresh.summary
+        self.current = restored(self.state, self.problem)  # the same object as after a resume, to the last bit
+        self._repair(fresh)
+        if grown and self.action is not None:
+            self.action = replace(self.action, reason=f"{self.action.reason}; {grown}")
+        if estimate is not None and self.action is not None:
+            self._write(estimate, self.action.reason)
+
+    def _fit(self, seed: int) -> Refit:
+        if self._training is None:
+            self._training = TrainingSet(self.problem.basis(self.state.level), self.problem.host, self.problem.defect)
+        return refit(self.state, self.observed, self.problem, self._training, self._reference, seed)
+
+    def _limited(self, estimate: Estimate) -> bool:
+        """Whether the largest basis allowed does not learn what is bought: the end, with the surrogate as estimated."""
+        level = self.state.level
+        if level < self.problem.top_level or not growth.exhausted(self.state.stalls, estimate, *self._tolerance):
+            return False
+        basis = self.problem.basis(level)
+        self.stop = ending.basis_limited(self._seen(estimate), level, basis.size, basis.cutoff, len(LEVELS) - 1)
+        self._write(estimate, self.stop.reason)
+        return True
+
+    def _grow(self, why: str, seed: int) -> tuple[Refit, str]:
+        """A refit with the next larger basis, its triangles built anew from the record, and a clause that says so."""
+        self.state.level += 1
+        self.state.stalls = 0
+        self.state.enlarged += 1
+        self._training = None  # frees the old triangles before the new ones are built
+        fresh = self._fit(seed)
+        return fresh, f"{why}: basis grown to level {self.state.level}, {fresh.summary['basis_size']} functions"
+
+    def _seen(self, estimate: Estimate) -> str:
+        measured = [e for e in map(Estimate.from_json, self.state.estimates[:-1]) if e.core_after is not None]
+        return growth.sentence(measured[-1], estimate)
+
+    def _repair(self, fresh: Refit) -> None:
+        """A failed gate is an action: train where it fails, do not trust an estimate."""
+        failed = _failed(fresh)
+        if not failed:
+            self.state.repairs = 0
+            if self.action is None or self.action.verify is None:
+                rung = next_rung(self.problem.host, self.state.rung) if self.state.rung else self.problem.first_size
+                facts = self._facts()
+                self.action = Action(
+                    rung, f"first surrogate: verify on {name(rung)}", None, False, facts.fit_fc, facts.fit_v
+                )
+            return
+        self.state.repairs += 1
+        if self.state.repairs > REPAIRS:
+            self.stop = ending.unusable_surrogate(failed, REPAIRS)
+            return
+        self.action = Action(None, f"gate failed ({', '.join(failed)}): train again on the current rung")
+
+    def _facts(self) -> Facts:
+        s, host = self.state, self.problem.host
+        rung = next_rung(host, s.rung or self.problem.first_size)
+        larger = next_complete(host, s.fc_size) if s.fc_size else None
+        if larger is not None and max(larger) > self.config.target.size:
+            larger = None
+        return Facts(s.fit_fc, s.fit_v, s.fc_boost, s.fc_size, larger, rung, self.config.target.tol_geo)
+
+    @property
+    def _reference(self) -> float:
+        """E of one host cell, eV."""
+        return next(iter(sorted(self.observed.references.items())))[1][0]
+
+    @property
+    def _tolerance(self) -> tuple[float, float]:
+        """Å and eV."""
+        return self.config.target.tol_geo, self.config.target.tol_energy
+
+    def _finished(self, history: list[Estimate]) -> bool:
+        if len(history) < 2 or not all(h.within(*self._tolerance) for h in history[-2:]):
+            return False
+        jump = history[-1].jump
+        return jump is not None and jump <= self.config.target.tol_geo
+
+
+def _used(label: Label, estimate: dict[str, Any]) -> bool:
+    """Whether a stored estimate was measured with `label`: on its own call, or a mismatch of the far field."""
+    if isinstance(label, DefectLabel):
+        return label.role == "verification" and list(label.size) == list(estimate["rung"])
+    return bool(estimate["decision"] >= label.decision)
+
+
+def _failed(fresh: Refit) -> list[str]:
+    """The closed gates without which a surrogate is of no use."""
+    return [g for g, ok in fresh.gates.items() if not ok and g not in ("sampled range", "same basin")]

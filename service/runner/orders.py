@@ -1,0 +1,53 @@
+"""The order that a worker gets for an attempt: the cell, the oracle, and limits that grow where they were too tight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ase import Atoms
+
+from farfield.db.identity import structure_bytes
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.runner.task import Order
+
+__all__ = ["ESCALATION", "order_for", "scratch_of"]
+
+ESCALATION = 2.0
+"""A call that ran out of time or memory gets so many times the limit when it is tried again."""
+
+
+def scratch_of(config: CampaignConfig) -> Path:
+    """Where workers keep answer files and the oracle's own files."""
+    return config.folder / "scratch"
+
+
+def order_for(
+    config: CampaignConfig,
+    fingerprint: str,
+    attempt: int,
+    calculation: str,
+    atoms: Atoms,
+    kinds: tuple[str, ...],
+    failures: Mapping[str, int] | None = None,
+) -> Order:
+    """What a worker must know of one attempt of `config`'s campaign; `failures` counts earlier ones by class.
+
+    Limits of time and memory change no answer, so they are not part of the oracle's fingerprint (decisions A3).
+    """
+    oracle = config.oracle
+    before = failures or {}
+    return Order(
+        url=config.database_url,
+        attempt=attempt,
+        calculation=calculation,
+        structure=structure_bytes(atoms),
+        kinds=kinds,
+        oracle=oracle.name,
+        parameters=dict(oracle.parameters),
+        fingerprint=fingerprint,
+        wall_time=oracle.wall_time * ESCALATION ** before.get("timed out", 0),
+        memory=oracle.memory * ESCALATION ** before.get("out of memory", 0),
+        patience=60 * config.database.patience,
+        scratch=str(scratch_of(config)),
+    )
