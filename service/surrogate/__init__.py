@@ -2,7 +2,8 @@
 
 `Basis` selects the functions, `design` gives rows, `Triangle` keeps what a fit needs of any number of them, `fit`
 chooses the prior strength and noise by evidence, `Surrogate` evaluates. `reference` is the plain numpy path that the
-tests compare with.
+tests compare with. `labelled_rows` and `EvidenceRidge` are the same fit on cells with labels, with scikit-learn's
+interface; `grade` says how far a cell lies outside of what a fit has seen.
 """
 
 from typing import TYPE_CHECKING, Any

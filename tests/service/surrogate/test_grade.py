@@ -214,3 +214,9 @@ def test_only_relative_weights_matter(training, posterior):
     heavy = grade(fit(triangles, tens, BASIS.prior, BASIS.one_body, strength=10 * strength), BASIS, asked)
     assert heavy.sites == pytest.approx(light.sites, rel=1e-6)
     assert heavy.energy == pytest.approx(light.energy, rel=1e-4)
+
+
+def test_noise_does_not_enter(posterior):
+    asked = _cell(PAIR, 0.05, 7)
+    quiet = replace(posterior, noise=1e-170)
+    assert grade(quiet, BASIS, asked).sites == pytest.approx(grade(posterior, BASIS, asked).sites, rel=1e-12)
