@@ -52,11 +52,11 @@ ACCURACY = """
 train and the rest to test, in {splits} random splits; medians over the splits, with their range. Weights: energies
 30 / sqrt(N) per Å, forces 1, virials 1 / sqrt(N).
 
-*Sampled range*: a test atom is outside it where its force has a larger posterior standard deviation than that of any
-atom in training, a cell where its energy per atom has. With many functions and few cells such atoms are a guess: one
-pair at a distance between two shells, where no training cell has any, is enough, and the more functions, the more these
-few atoms decide the error of all (Si). The surrogate knows them before they are labelled. The row of {fresh} cells is
-the largest basis trained on that many others.
+*Sampled range*: a test atom is outside it where its extrapolation grade is above 1, a cell where its energy per atom
+has a larger posterior standard deviation than that of any cell in training. With many functions and few cells such
+atoms are a guess: one pair at a distance between two shells, where no training cell has any, is enough, and the more
+functions, the more these few atoms decide the error of all (Si). The surrogate knows them before they are labelled.
+The row of {fresh} cells is the largest basis trained on that many others.
 
 W ends at a floor that the label sets. The embedding energy in the potential's table jumps by {jump:+.1f} meV, and its
 slope by {slope:+.0f} %, at 1.15 times the density of the perfect crystal; what that step alone does to the labels of

@@ -16,7 +16,7 @@ from labels import MATERIALS, Label, Material, labelled
 from numpy.typing import NDArray
 from peers import INSTALL, missing
 
-from farfield.service.surrogate import Basis, Rows, Triangle, bond_lengths, core_labels, design, fit
+from farfield.service.surrogate import Basis, Rows, Triangle, bond_lengths, core_labels, design, fit, grade
 from farfield.service.surrogate.basis import LEVELS
 
 Array = NDArray[np.float64]
@@ -32,9 +32,9 @@ FORCE_BAR, MOST_COLUMNS = 10.0, 150
 class Point:
     """Test errors of one basis, one entry per split: forces in meV/Å, energies in meV/atom.
 
-    `known` leaves out the atoms whose force has a larger posterior standard deviation than any in training (`apart`,
-    their share): they sit where no training cell has been, and the surrogate says so. `sure` leaves out the cells whose
-    energy per atom has a larger one than any in training.
+    `known` leaves out the atoms of an extrapolation grade above 1 (`apart`, their share): they sit where no training
+    cell has been, and the surrogate says so. `sure` leaves out the cells whose energy per atom has a larger posterior
+    standard deviation than that of any cell in training.
     """
 
     columns: int
@@ -107,13 +107,11 @@ class Fitted:
             for kind, pairs in found.items():
                 triangles[kind].add(np.concatenate([A for A, _ in pairs]), np.concatenate([y for _, y in pairs]))
         self.posterior = fit(triangles, {"E": 1.0, "F": 1.0, "V": 1.0}, basis.prior, basis.one_body)
-        variances = [self._variances(row) for row in rows]
-        self.widest = max(v.max() for v, _ in variances), max(v for _, v in variances)
+        self.widest = max(self._variance(row) for row in rows)
 
-    def _variances(self, row: Rows) -> tuple[Array, float]:
-        """Of each atom's force (N,), and of the energy per atom."""
-        forces = self.posterior.variances(row.forces).reshape(-1, 3).sum(1)
-        return forces, self.posterior.quadratic(row.energy) / len(forces) ** 2
+    def _variance(self, row: Rows) -> float:
+        """Of the energy per atom."""
+        return self.posterior.quadratic(row.energy) / (len(row.forces) / 3) ** 2
 
     def test(self, labels: Sequence[Label], rows: Sequence[Rows]) -> Test:
         """Errors of other cells."""
@@ -123,9 +121,8 @@ class Fitted:
             energy, forces, _ = core_labels(self.basis, label.atoms)
             error = (row.forces @ c).reshape(-1, 3) + forces - label.forces
             square.append((error**2).mean(1))
-            variances, variance = self._variances(row)
-            apart.append(variances > self.widest[0])
-            unsure.append(variance > self.widest[1])
+            apart.append(grade(self.posterior, self.basis, label.atoms).sites > 1)
+            unsure.append(self._variance(row) > self.widest)
             energies.append((row.energy @ c + energy - label.energy) / len(label.atoms) + self.offset)
         return Test(np.concatenate(square), np.concatenate(apart), np.array(energies), np.array(unsure))
 
@@ -213,7 +210,7 @@ def tables(curves: dict[str, Curve]) -> list[str]:
             lines.append(f"Si pairs inside the potential's switch, {m.switch[0]} to {m.switch[1]} Å: {pairs}.")
         lines += [
             "",
-            "| columns | test forces, meV/Å | of atoms in the sampled range | atoms outside it "
+            "| columns | test forces, meV/Å | of atoms in the sampled range | atoms outside "
             "| test energies, meV/atom | of cells in the sampled range |",
             "|---|---|---|---|---|---|",
         ]
