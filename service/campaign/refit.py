@@ -18,7 +18,7 @@ from farfield.service.estimates.parametric import energy_gradient, geometry_spre
 from farfield.service.estimates.relaxation import Relaxation
 from farfield.service.estimates.solution import SOFT, Solution, lattice_constants, relaxed
 from farfield.service.proposals import loss_weights
-from farfield.service.surrogate import Basis, Posterior, Surrogate, design, neighbours
+from farfield.service.surrogate import Basis, Posterior, Surrogate, design, neighbours, site_grades
 
 __all__ = ["Refit", "refit", "restored", "smallest_sampled"]
 
@@ -101,7 +101,9 @@ def _once(
         row = design(surrogate.basis, target.atoms(solution.u))
         g = energy_gradient(row.energy, training.host_row, target)
         summary["parametric_energy"] = float(np.sqrt(posterior.quadratic(g)))
-        summary["parametric_geo"] = geometry_spread(posterior.whiten(row.forces), target, solution.green)
+        whitened = posterior.whiten(row.forces)
+        summary["parametric_geo"] = geometry_spread(whitened, target, solution.green)
+        summary["grade"] = float(site_grades(whitened, (weights.get("F") or 1.0) / posterior.noise).max())
     return Refit(solution, posterior, weights, far, summary)
 
 

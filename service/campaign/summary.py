@@ -61,4 +61,5 @@ def summarise(number: int, label: DefectLabel, a: Assessment, state: State, prob
         jump=jump,
         soft=bool(s["soft"]),
         gates=gates,
+        grade=s.get("grade"),
     )

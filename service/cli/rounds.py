@@ -82,7 +82,7 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         ("core", "FC"),
         ("V", "fold"),
         ("param.", "basis"),
-        ("eta_E", ""),
+        ("eta_E", "grade"),
         ("E_f raw", "E_f"),
     ]
     table = Table(
@@ -90,7 +90,7 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         pad_edge=False,
         header_style="bold",
         padding=(0, 1),
-        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV",
+        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; grade: largest extrapolation at u^h",
         caption_justify="left",
     )
     for k, (first, second) in enumerate(heads):
@@ -121,14 +121,14 @@ def _figures(r: Round) -> list[tuple[str, str | None]]:
     ]
     e = r.estimate
     if e is None:
-        return [*first, ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", None), ("-", "-")]
+        return [*first, ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-")]
     return [
         *first,
         (_length(e.eta_geo), _length(e.in_sample)),
         (_length(e.core), _length(e.fc)),
         (_length(e.v), _length(e.fold)),
         (_length(e.parametric_geo), str(e.basis_size)),
-        (f"{1e3 * e.eta_energy:+.2f}", None),
+        (f"{1e3 * e.eta_energy:+.2f}", "-" if e.grade is None else f"{e.grade:.2f}"),
         (f"{e.formation_energy_raw:.4f}", f"{e.formation_energy:.4f}"),
     ]
 

@@ -26,6 +26,7 @@ class Estimate:
     Energy in eV: `eta_energy` is signed, formation_energy = formation_energy_raw + eta_energy.
     Framework quantities: eps_F (dual norm, eV/Å), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
     `bound_v`, `bound_fold`: the norm forms of T2 (C3, C4), Å.
+    `grade`: the largest extrapolation grade of an atom at u^h (`surrogate.grade`), None where a gate failed.
     `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
     """
 
@@ -68,6 +69,7 @@ class Estimate:
     gates: dict[str, bool] = field(default_factory=dict)
     in_sample: float | None = None
     core_after: float | None = None
+    grade: float | None = None
     reason: str = ""
 
     @property

@@ -123,7 +123,7 @@ def _terms(data: CampaignData, e: Estimate) -> list[Cell]:
         Cell(number(e.formation_energy_raw)),
         Cell(number(e.formation_energy)),
         Cell(number(e.formation_energy_dilute)),
-        Cell(str(e.basis_size)),
+        Cell(str(e.basis_size), "" if e.grade is None else f"grade {e.grade:.2f}"),
         Cell(", ".join(failed) if failed else "passed", "soft" if e.soft else "", warn=bool(failed)),
     ]
 

@@ -13,7 +13,7 @@ from farfield.service.surrogate.calculator import SurrogateCalculator
 from farfield.service.surrogate.core import core_labels
 from farfield.service.surrogate.curvature import hessian_product
 from farfield.service.surrogate.fit import fit
-from farfield.service.surrogate.grade import Grade, grade
+from farfield.service.surrogate.grade import Grade, grade, site_grades
 from farfield.service.surrogate.labels import ForceConstantColumn, LabelledRows, calculated, labelled_rows
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
 from farfield.service.surrogate.pairs import neighbours
@@ -51,6 +51,7 @@ __all__ = [
     "hessian_product",
     "labelled_rows",
     "neighbours",
+    "site_grades",
     "warm",
 ]
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from farfield.service.surrogate.basis import Basis
     from farfield.service.surrogate.posterior import Posterior
 
-__all__ = ["BLOCK", "Grade", "grade"]
+__all__ = ["BLOCK", "Grade", "grade", "site_grades"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -75,7 +76,7 @@ def grade(
     memory for large cells (about 80 MB for 300 functions), at two to three times the work. Raises BasisError for atoms
     the basis cannot describe, FitError for a posterior of another basis.
     """
-    basis = replace(basis, core=0.0)
+    basis = _unfaded(basis)
     pairs = neighbours(basis, atoms)
     sites = np.zeros(len(atoms))
     energy = np.zeros(basis.size)
@@ -85,14 +86,26 @@ def grade(
         energy += part
         for start in range(0, len(members), WHITENED):
             piece = members[start : start + WHITENED]
-            W = unit.whiten(rows[3 * start : 3 * (start + len(piece))]).T.reshape(len(piece), 3, -1)
-            sites[piece] = weight_f * np.sqrt(np.maximum(np.linalg.eigvalsh(W @ W.transpose(0, 2, 1))[:, -1], 0.0))
+            sites[piece] = site_grades(unit.whiten(rows[3 * start : 3 * (start + len(piece))]), weight_f)
     if reference is not None:
         row = np.asarray(reference, float)
         if row.shape != energy.shape:
             raise FitError(f"the reference row {row.shape} has not the basis' {basis.size} columns; design it again")
         energy = energy - row
     return Grade(sites, weight_e * float(np.sqrt(unit.quadratic(energy))))
+
+
+def site_grades(whitened: Array, scale: float) -> Array:
+    """(n,) grades from whitened force rows (K, 3n) of n atoms (`Posterior.whiten`); `scale` is w_F over the noise."""
+    W = whitened.T.reshape(-1, 3, len(whitened))
+    largest = np.linalg.eigvalsh(W @ W.transpose(0, 2, 1))[:, -1]
+    return np.asarray(scale * np.sqrt(np.maximum(largest, 0.0)))
+
+
+@lru_cache(maxsize=4)
+def _unfaded(basis: Basis) -> Basis:
+    """The basis without its core, kept because its index arrays take long to build."""
+    return replace(basis, core=0.0)
 
 
 def _force_rows(basis: Basis, atoms: Atoms, pairs: Pairs, block: int) -> Iterator[tuple[Index, Array, Array]]:
