@@ -142,6 +142,9 @@ class SurrogateSection(Section):
     degrees: tuple[int, int, int] | None = Field(
         default=None, description="total degrees of the pair, two- and three-neighbour terms, in place of the levels"
     )
+    regressor: str | None = Field(
+        default=None, description="dotted name of a scikit-learn linear regressor in place of the evidence fit"
+    )
 
     @field_validator("degrees")
     @classmethod

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from farfield.errors import ConfigError
+from farfield.errors import ConfigError, FitError
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cells import Defect, DefectCell, Host, Size, first_rung
-from farfield.service.surrogate import CORE, LEVELS, Basis, neighbours
+from farfield.service.surrogate import CORE, LEVELS, Basis, Regressor, named_regressor, neighbours
 
 __all__ = ["Problem"]
 
@@ -70,6 +70,15 @@ class Problem:
         closest = (np.linalg.norm(found.vectors, axis=1) / r0).min()
         return min(CORE, float(np.round(NEARER * closest, 3)))
 
+    @cached_property
+    def regressor(self) -> Regressor | None:
+        """What fits in place of the evidence fit. Raises ConfigError for a name that is no regressor."""
+        name = self.config.surrogate.regressor
+        try:
+            return None if name is None else named_regressor(name)
+        except FitError as fault:
+            raise ConfigError(f"surrogate.regressor: {fault}", key="surrogate.regressor") from fault
+
     @property
     def top_level(self) -> int:
         """The largest basis level allowed."""
@@ -110,7 +119,7 @@ class Problem:
 
     def check(self) -> None:
         """Raise ConfigError or CrystalError now for what would fail later: references, target against the ladder."""
-        _ = self.defect, self.constant
+        _ = self.defect, self.constant, self.regressor
         largest = max(self.first_size)
         if self.config.target.size <= largest:
             raise ConfigError(

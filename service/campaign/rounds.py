@@ -133,7 +133,8 @@ class Rounds:
 
     def _fit(self, seed: int) -> Refit:
         if self._training is None:
-            self._training = TrainingSet(self.problem.basis(self.state.level), self.problem.host, self.problem.defect)
+            p = self.problem
+            self._training = TrainingSet(p.basis(self.state.level), p.host, p.defect, p.regressor)
         return refit(self.state, self.observed, self.problem, self._training, self._reference, seed)
 
     def _limited(self, estimate: Estimate) -> bool:

@@ -19,6 +19,7 @@ from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, 
 from farfield.service.surrogate import (
     Basis,
     Posterior,
+    Regressor,
     Surrogate,
     Triangle,
     core_labels,
@@ -35,8 +36,8 @@ Array = NDArray[np.float64]
 class TrainingSet:
     """Rows for one basis, in the order of the record."""
 
-    def __init__(self, basis: Basis, host: Host, defect: Defect) -> None:
-        self.basis, self.host, self.defect = basis, host, defect
+    def __init__(self, basis: Basis, host: Host, defect: Defect, regressor: Regressor | None = None) -> None:
+        self.basis, self.host, self.defect, self.regressor = basis, host, defect, regressor
         self.host_row: Array = design(basis, host.atoms()).energy
         self._clear()
 
@@ -117,7 +118,9 @@ class TrainingSet:
         excess, so that no fitted row changes (theory.md section 7, 7).
         """
         used = {k: t for k, t in self.triangles.items() if weights.get(k, 0.0) > 0 and t.count}
-        posterior = fit(used, {k: weights[k] for k in used}, self.basis.prior, self.basis.one_body)
+        posterior = fit(
+            used, {k: weights[k] for k in used}, self.basis.prior, self.basis.one_body, regressor=self.regressor
+        )
         c = posterior.mean.copy()
         S = len(self.basis.species)
         n_host = np.array([self.host.symbols.count(s) for s in self.basis.species], float)

@@ -18,7 +18,7 @@ from farfield.service.surrogate.labels import ForceConstantColumn, LabelledRows,
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
 from farfield.service.surrogate.pairs import neighbours
 from farfield.service.surrogate.posterior import Posterior
-from farfield.service.surrogate.regressor import Regressor
+from farfield.service.surrogate.regressor import Regressor, named_regressor
 from farfield.service.surrogate.rows import Rows, design, force_constant_rows
 from farfield.service.surrogate.triangle import Triangle
 
@@ -50,6 +50,7 @@ __all__ = [
     "grade",
     "hessian_product",
     "labelled_rows",
+    "named_regressor",
     "neighbours",
     "site_grades",
     "warm",

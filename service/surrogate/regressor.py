@@ -7,6 +7,7 @@ projected out of rows and labels beforehand, as scikit-learn itself does with an
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from farfield.errors import FitError
 
-__all__ = ["FREE_RIDGE", "Regression", "Regressor", "regress", "span"]
+__all__ = ["FREE_RIDGE", "Regression", "Regressor", "named_regressor", "regress", "span"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +39,24 @@ class Regressor(Protocol):
     @property
     def fit(self) -> Any:
         """Fits and returns itself."""
+
+
+def named_regressor(name: str) -> Regressor:
+    """A regressor by its dotted name, such as ``sklearn.linear_model.BayesianRidge``, made with fit_intercept=False.
+
+    Raises FitError for a name that is none.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        made: Regressor = getattr(importlib.import_module(module), attribute)(fit_intercept=False)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise FitError(
+            f"there is no linear regressor {name} with a choice of intercept ({error}); "
+            "name a class such as sklearn.linear_model.BayesianRidge"
+        ) from error
+    if not callable(getattr(made, "fit", None)):
+        raise FitError(f"{name} cannot be fitted; name a class such as sklearn.linear_model.BayesianRidge")
+    return made
 
 
 class Regression(NamedTuple):

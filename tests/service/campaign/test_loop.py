@@ -208,3 +208,13 @@ def test_closed_gates_grow_the_basis_before_the_campaign_gives_up(monkeypatch: p
     assert stop is not None
     assert "stays unusable (relaxed)" in stop.reason
     assert limited.state.level == 0
+
+
+def test_another_regression_leads_to_the_same_defect() -> None:
+    ours, _ = play(config(), emt, rounds=4)
+    theirs, _ = play(config(surrogate={"level": 0, "regressor": "sklearn.linear_model.BayesianRidge"}), emt, rounds=4)
+    assert ours.solution is not None
+    assert theirs.solution is not None
+    assert not np.array_equal(ours.solution.surrogate.coefficients, theirs.solution.surrogate.coefficients)
+    target = ours.problem.target
+    assert target.norm(ours.solution.u - theirs.solution.u) < 0.1 * target.norm(ours.solution.u)

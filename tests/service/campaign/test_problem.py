@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from farfield.errors import ConfigError
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.problem import Problem
 from farfield.service.cells import DefectCell
@@ -43,3 +44,10 @@ def test_every_pair_of_a_compound_has_a_distance_of_its_own() -> None:
     c, si = basis.species.index("C"), basis.species.index("Si")
     assert basis.distances[c, si] == pytest.approx(posed.host.nearest)
     assert basis.distances[c, c] < basis.distances[c, si] < basis.distances[si, si]
+
+
+@pytest.mark.parametrize("name", ["sklearn.linear_model.Nothing", "nothing", "math.sqrt", "sklearn.svm.SVC"])
+def test_what_is_no_regressor_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"surrogate\.regressor: there is no linear regressor") as caught:
+        problem(surrogate={"regressor": name}).check()
+    assert "\n" not in str(caught.value)
