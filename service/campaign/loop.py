@@ -18,6 +18,7 @@ from farfield.errors import CampaignError
 from farfield.service.campaign import ending
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Stop
+from farfield.service.campaign.losses import fatal
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
@@ -157,9 +158,11 @@ class Loop:
     def _take(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.observed.add(decision, answers)
         self._derived = self.observed.derived(self.problem.host, decision.number)
-        needed = [(p, a) for p, a in self.observed.failures if p in decision.proposals]
-        if needed:
-            self._stop = ending.no_answer(*needed[0])
+        lost = {p.role for p, _ in self.observed.failures if p in decision.proposals}
+        if "verification" in {p.role for p in decision.proposals}:
+            self.state.unanswered = self.state.unanswered + 1 if "verification" in lost else 0
+        if (loss := fatal(decision, self.observed, self.state.unanswered)) is not None:
+            self._stop = ending.no_answer(*loss)
 
     def _open(self) -> None:
         fault = check_oracle(self.observed, self.oracle.analytic)

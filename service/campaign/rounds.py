@@ -62,8 +62,11 @@ class Rounds:
             (d for d in self.observed.defects if d.decision == self.state.verification and d.role == "verification"),
             None,
         )
-        if label is None:  # a repair, or a verification call that was withdrawn: nothing to estimate
+        if label is None:  # a repair, or a verification call that was withdrawn or lost: nothing to estimate
             self._advance(decision.number)
+            if self.state.unanswered and self.stop is None and self.action is not None and self.action.verify:
+                text = f"no answer on {name(self.state.rung)}: again at another rattle"
+                self.action = replace(self.action, verify=self.state.rung, reason=text)
             return
         if self.current is None:
             raise CampaignError("no surrogate to estimate; the record is not in order")

@@ -42,6 +42,7 @@ class State:
     fc_boost: float = 1.0
     stalls: int = 0
     repairs: int = 0
+    unanswered: int = 0
     eta_previous: float | None = None
     verification: int | None = None
     withdrawn: list[str] = field(default_factory=list)

@@ -1,0 +1,47 @@
+"""Calculations that were given up: which of them a campaign can do without.
+
+One strained pair, a point of the equation of state or one of several first cells is a loss of data, not of the
+campaign. A verification call that fails is asked once more, at another rattle. The references, the oracle check and the
+force constants have no substitute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from farfield.service.campaign.decision import Answer, Decision, Proposal
+from farfield.service.campaign.observed import Observed
+
+__all__ = ["VERIFICATIONS", "fatal"]
+
+POINTS = 5
+"""Least points of an equation of state: a quartic fit with its minimum inside."""
+PAIRS = 3
+"""Least complete strained pairs of a decision."""
+VERIFICATIONS = 2
+"""Verification calls in a row that may go without an answer."""
+
+Loss = tuple[Proposal, Answer]
+
+
+def fatal(decision: Decision, observed: Observed, unanswered: int) -> Loss | None:
+    """The first loss in `decision` without which the campaign cannot go on; `observed` holds what did come.
+
+    `unanswered`: verification calls in a row, this one included, that had no answer.
+    """
+    lost = [(p, a) for p, a in observed.failures if p in decision.proposals]
+    for loss in lost:
+        if not _bearable(loss[0].role, decision, observed, lost, unanswered):
+            return loss
+    return None
+
+
+def _bearable(role: str, decision: Decision, observed: Observed, lost: Sequence[Loss], unanswered: int) -> bool:
+    if role == "lattice constant":
+        asked = [p for p in decision.proposals if p.role == role]
+        return len(asked) - sum(p.role == role for p, _ in lost) >= POINTS
+    if role == "strain":
+        return sum(plus.decision == decision.number for plus, _ in observed.strain_pairs()) >= PAIRS
+    if role == "training":
+        return bool(observed.defects)
+    return role == "verification" and unanswered < VERIFICATIONS
