@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from required import absent
 from sqlalchemy import create_engine
 
 from farfield.db import schema
@@ -44,9 +45,7 @@ def _program(name: str) -> str | None:
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL server of our own, on a socket in a temporary folder; skipped where there is none."""
     if (why := _postgres_missing()) is not None:
-        if "postgres" in os.environ.get("FARFIELD_REQUIRE", ""):
-            pytest.fail(f"FARFIELD_REQUIRE asks for postgres: {why}")
-        pytest.skip(why)
+        absent("postgres", why)
     # the server refuses to run as root
     user: Any = "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="farfield-pg-", dir="/tmp") as folder:
