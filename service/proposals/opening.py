@@ -82,8 +82,9 @@ def strain_cells(
             yield rounded(strained(host.atoms(), sign * e)), ("F", "V"), "strain", term, UNIT, meta
     if max(sublattices(host)) == 0:
         return
-    for k, e in enumerate(strain_pairs(amplitude, SHIFTED, rng), STRAIN_PAIRS):
-        shifts = random_shifts(host, amplitude * rng.uniform(*SHIFTS), rng)
+    own = rng.spawn(1)[0]  # a stream of its own: what comes after these cells is drawn as for any crystal
+    for k, e in enumerate(strain_pairs(amplitude, SHIFTED, own), STRAIN_PAIRS):
+        shifts = random_shifts(host, amplitude * own.uniform(*SHIFTS), own)
         atoms = strained(host.atoms(), e)
         atoms.positions += shifts
         meta = {"strain": e.tolist(), "pair": first_pair + k, "sign": 1, "shifts": shifts.tolist()}

@@ -56,6 +56,25 @@ def test_strained_cells_come_in_pairs_of_one_size() -> None:
         assert np.isclose(np.linalg.norm(plus["strain"]), 0.02)
 
 
+def test_shifts_go_with_strains_only_where_sublattices_can_move() -> None:
+    silicon = Host.named("diamond", ["Si"], 5.4)
+    rng = np.random.default_rng(0)
+    cells = list(strain_cells(silicon, 0.02, rng, 5, "V tail"))
+    after = rng.normal()
+    assert len(list(strain_cells(CU, 0.02, np.random.default_rng(0), 5, "V tail"))) == 12
+    assert len(cells) == 18
+    assert len({(meta["pair"], meta["sign"]) for *_, meta in cells}) == 18  # no partners but the +-e pairs
+    for k, (atoms, kinds, role, *_, meta) in enumerate(cells):
+        assert (kinds, role, "shifts" in meta) == (("F", "V"), "strain", k >= 12)
+        own = atoms.get_scaled_positions(wrap=False) @ atoms.cell.array - silicon.basis @ atoms.cell.array
+        shift = np.linalg.norm(own[0] - own[4])
+        assert 0.02 <= shift <= 0.05 if k >= 12 else shift < 1e-7
+        assert np.allclose(atoms.cell.array, 5.4 * (np.eye(3) + np.array(meta["strain"])))
+    drawn = np.random.default_rng(0)
+    list(strain_cells(CU, 0.02, drawn, 5, "V tail"))
+    assert drawn.normal() == after  # what is drawn after them does not depend on the crystal
+
+
 def test_one_displaced_cell_is_enough_for_fcc() -> None:
     cells = list(force_constant_cells(CU, (2, 2, 2), 0.01, "FC tail"))
     assert len(cells) == 1
