@@ -148,9 +148,10 @@ class Rounds:
         self.state.enlarged += 1
         self._training = None  # frees the old triangles before the new ones are built
         fresh = self._fit(seed)
+        fresh.summary["grown"] = seen = self._seen(estimate)
         if self.action is not None:
             size = fresh.summary["basis_size"]
-            text = f"{self._seen(estimate)}: basis grown to level {self.state.level}, {size} functions"
+            text = f"{seen}: basis grown to level {self.state.level}, {size} functions"
             self.action = replace(self.action, reason=f"{self.action.reason}; {text}")
         return fresh
 

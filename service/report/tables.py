@@ -105,11 +105,12 @@ def rounds(data: CampaignData) -> Table:
         e = r.estimate
         reason = e.reason if e is not None and e.reason else ""
         text = f"{kinds}. Why: {r.reason}." + (f" Next: {reason}." if reason else "")
-        rows.append(Row((*first, *(_terms(data, e) if e is not None else [Cell("")] * 13)), text))
+        level = r.summary.get("basis_level")
+        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 13)), text))
     return Table(heads, tuple(rows), left=2)
 
 
-def _terms(data: CampaignData, e: Estimate) -> list[Cell]:
+def _terms(data: CampaignData, e: Estimate, level: int | None) -> list[Cell]:
     failed = [name for name, ok in e.gates.items() if not ok]
     return [
         Cell(number(e.eta_geo), warn=e.theta * e.eta_geo > data.tol_geo),
@@ -123,7 +124,7 @@ def _terms(data: CampaignData, e: Estimate) -> list[Cell]:
         Cell(number(e.formation_energy_raw)),
         Cell(number(e.formation_energy)),
         Cell(number(e.formation_energy_dilute)),
-        Cell(str(e.basis_size)),
+        Cell(str(e.basis_size), "" if level is None else f"level {level}"),
         Cell(", ".join(failed) if failed else "passed", "soft" if e.soft else "", warn=bool(failed)),
     ]
 

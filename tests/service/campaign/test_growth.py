@@ -99,6 +99,7 @@ def test_two_stalled_rungs_grow_the_basis_by_one_level(grown: Played) -> None:
     assert "2x3x3" in reasons[0]
     assert reasons[0].endswith("basis grown to level 1, 45 functions")
     assert [d.summary.get("basis_level") for d in decisions[2:5]] == [0, 0, 1]
+    assert ["grown" in d.summary for d in decisions[2:6]] == [False, False, True, False]
     assert stop is not None
 
 

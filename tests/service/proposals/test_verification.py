@@ -4,7 +4,7 @@ import numpy as np
 
 from farfield.service.cells import Defect, DefectCell, Host
 from farfield.service.proposals import lattice_cells, oracle_check_cells, rattle, start_cells, verification_cell
-from farfield.service.proposals.opening import force_constant_cells, strain_cells
+from farfield.service.proposals.opening import force_constant_cells, strain_cells, strain_count
 
 CU = Host.named("fcc", ["Cu"], 3.6)
 VACANCY = Defect.named(CU, "vacancy")
@@ -62,7 +62,8 @@ def test_shifts_go_with_strains_only_where_sublattices_can_move() -> None:
     cells = list(strain_cells(silicon, 0.02, rng, 5, "V tail"))
     after = rng.normal()
     assert len(list(strain_cells(CU, 0.02, np.random.default_rng(0), 5, "V tail"))) == 12
-    assert len(cells) == 18
+    assert len(cells) == 18 == strain_count(silicon)
+    assert strain_count(CU) == 12
     assert len({(meta["pair"], meta["sign"]) for *_, meta in cells}) == 18  # no partners but the +-e pairs
     for k, (atoms, kinds, role, *_, meta) in enumerate(cells):
         assert (kinds, role, "shifts" in meta) == (("F", "V"), "strain", k >= 12)
