@@ -87,6 +87,7 @@ def _once(
     summary: dict[str, Any] = {
         "gates": gates,
         "basis_size": training.basis.size,
+        "basis_level": state.level,
         "gamma": solution.operator.gamma,
         "soft": solution.operator.gamma < SOFT,
         "strength": posterior.strength,

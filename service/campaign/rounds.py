@@ -157,6 +157,7 @@ class Rounds:
         self.state.enlarged += 1
         self._training = None  # frees the old triangles before the new ones are built
         fresh = self._fit(seed)
+        fresh.summary["grown"] = why
         return fresh, f"{why}: basis grown to level {self.state.level}, {fresh.summary['basis_size']} functions"
 
     def _seen(self, estimate: Estimate) -> str:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from farfield.service.cli.rounds import WIDE, Round, bought, rounds_table
+from farfield.service.cli.rounds import WIDE, Round, basis_of, bought, rounds_table
 
 if TYPE_CHECKING:
     from farfield.service.campaign.decision import Decision
@@ -75,7 +75,7 @@ class Display:
         """The round's line."""
         cells, kinds = bought(decision.proposals)
         reason = estimate.reason if estimate is not None and estimate.reason else decision.reason
-        row = Round(decision.number, cells, kinds, core_seconds, reason, estimate)
+        row = Round(decision.number, cells, kinds, core_seconds, reason, estimate, basis_of(decision.summary))
         self.rounds = [*(r for r in self.rounds if r.number != decision.number), row]
         self._doing = "refitting"
         if self._plain:

@@ -74,7 +74,7 @@ def plan(
 def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:
     """The steps after the first decision as they are expected; the estimate decides how far they go."""
     from farfield.service.cells import ForceConstantCell, next_rung
-    from farfield.service.proposals.opening import STRAIN_PAIRS
+    from farfield.service.proposals.opening import strain_count
 
     kinds = "EFV" if virials else "EF"
     out: list[dict[str, Any]] = []
@@ -99,8 +99,8 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> li
     atoms = len(problem.host.positions(problem.first_fc_size))
     step("start: force constants", problem.first_fc_size, atoms, f"{calls} FC", calls)
     if virials:
-        pairs = 2 * STRAIN_PAIRS
-        step("start: strained cells", (1, 1, 1), problem.host.nb, f"{pairs} FV", pairs)
+        strained = strain_count(problem.host)
+        step("start: strained cells", (1, 1, 1), problem.host.nb, f"{strained} FV", strained)
     size = first
     for _ in range(RUNGS):
         size = next_rung(problem.host, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,27 @@ if TYPE_CHECKING:
     from farfield.service.campaign.decision import Proposal
     from farfield.service.estimates import Estimate
 
-__all__ = ["Round", "bought", "rounds_table", "stored_rounds"]
+__all__ = ["BasisUsed", "Round", "basis_lines", "basis_of", "bought", "rounds_table", "stored_rounds"]
 
 WIDE = 150
 """Columns from which a round takes one line of the table with its reason; below, two lines of figures."""
 
 
 @dataclass(frozen=True)
+class BasisUsed:
+    """Level and number of functions of a decision's surrogate; why it has just grown, None where it has not."""
+
+    level: int
+    size: int
+    grown: str | None
+
+
+@dataclass(frozen=True)
 class Round:
     """One line: what a decision bought, its oracle core-seconds, and the estimate it gave (None before there is one).
 
-    `reason` is why the next choice is made, where an estimate says it, else why this one was.
+    `reason` is why the next choice is made, where an estimate says it, else why this one was. `basis` is that of the
+    surrogate that made the decision, None before the first.
     """
 
     number: int
@@ -34,6 +44,7 @@ class Round:
     core_seconds: float
     reason: str
     estimate: Estimate | None
+    basis: BasisUsed | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -65,8 +76,30 @@ def stored_rounds(record: Record, campaign: int) -> list[Round]:
         stored = estimates.get(d.number)
         estimate = None if stored is None else Estimate.from_json(stored)
         reason = estimate.reason if estimate is not None and estimate.reason else d.reason
-        out.append(Round(d.number, *bought(d.proposals), seconds.get(d.number, 0.0), reason, estimate))
+        basis = basis_of(d.summary)
+        out.append(Round(d.number, *bought(d.proposals), seconds.get(d.number, 0.0), reason, estimate, basis))
     return out
+
+
+def basis_of(summary: Mapping[str, Any]) -> BasisUsed | None:
+    """The basis that a decision's summary names, None before the first fit."""
+    if "basis_level" not in summary:
+        return None
+    return BasisUsed(int(summary["basis_level"]), int(summary["basis_size"]), summary.get("grown"))
+
+
+def basis_lines(rounds: Sequence[Round]) -> list[str]:
+    """The basis from round to round, in words: where it began, and each time it grew why."""
+    lines: list[str] = []
+    level = None
+    for r in rounds:
+        b = r.basis
+        if b is None or b.level == level:
+            continue
+        level = b.level
+        text = f"basis: level {b.level}, {b.size} functions, from round {r.number}"
+        lines.append(text + (f": {b.grown}" if b.grown else ""))
+    return lines
 
 
 def rounds_table(rounds: Sequence[Round], width: int) -> Table:

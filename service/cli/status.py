@@ -23,7 +23,7 @@ def status(
     """Show how a campaign stands: state, rounds, cost, what runs and what failed."""
     from farfield.db.claims import Claims
     from farfield.db.record import Record
-    from farfield.service.cli.rounds import rounds_table, stored_rounds
+    from farfield.service.cli.rounds import basis_lines, rounds_table, stored_rounds
 
     with find(file, database, campaign) as place:
         record = Record(place.database)
@@ -69,6 +69,8 @@ def status(
         say(f"  {stored.ending}")
     if rounds:
         console.print(rounds_table(rounds, console.width))
+        for line in basis_lines(rounds):
+            say(line)
         say(f"latest: {rounds[-1].reason}")
     say(f"{cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds; {len(leases)} running, {len(waiting)} open")
     for name, share in sorted(cost.by_state.items()):

@@ -23,7 +23,15 @@ from farfield.service.cells import (
 )
 from farfield.service.proposals.verification import rounded
 
-__all__ = ["Candidate", "force_constant_cells", "lattice_cells", "oracle_check_cells", "start_cells", "strain_cells"]
+__all__ = [
+    "Candidate",
+    "force_constant_cells",
+    "lattice_cells",
+    "oracle_check_cells",
+    "start_cells",
+    "strain_cells",
+    "strain_count",
+]
 
 Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 """atoms, kinds, role, term, rung, meta: what `campaign.decision.Proposal` holds, without its ordinal."""
@@ -84,14 +92,25 @@ def strain_cells(
         for sign in (1, -1):
             meta = {"strain": (sign * e).tolist(), "pair": first_pair + k, "sign": sign}
             yield rounded(strained(host.atoms(), sign * e)), ("F", "V"), "strain", term, UNIT, meta
-    if max(sublattices(host)) == 0:
+    if not _shifts(host):
         return
-    for k, e in enumerate(strain_pairs(amplitude, SHIFTED, rng), STRAIN_PAIRS):
-        shifts = random_shifts(host, amplitude * rng.uniform(*SHIFTS), rng)
+    own = rng.spawn(1)[0]  # a stream of its own: what comes after these cells is drawn as for any crystal
+    for k, e in enumerate(strain_pairs(amplitude, SHIFTED, own), STRAIN_PAIRS):
+        shifts = random_shifts(host, amplitude * own.uniform(*SHIFTS), own)
         atoms = strained(host.atoms(), e)
         atoms.positions += shifts
         meta = {"strain": e.tolist(), "pair": first_pair + k, "sign": 1, "shifts": shifts.tolist()}
         yield rounded(atoms), ("F", "V"), "strain", term, UNIT, meta
+
+
+def strain_count(host: Host) -> int:
+    """How many cells `strain_cells` gives."""
+    return 2 * STRAIN_PAIRS + (SHIFTED if _shifts(host) else 0)
+
+
+def _shifts(host: Host) -> bool:
+    """Whether sublattices can shift: the primitive cell has more than one site."""
+    return max(sublattices(host)) > 0
 
 
 def force_constant_cells(host: Host, size: Size, step: float, term: str) -> Iterator[Candidate]:

@@ -105,12 +105,15 @@ def rounds(data: CampaignData) -> Table:
         e = r.estimate
         reason = e.reason if e is not None and e.reason else ""
         text = f"{kinds}. Why: {r.reason}." + (f" Next: {reason}." if reason else "")
-        rows.append(Row((*first, *(_terms(data, e) if e is not None else [Cell("")] * 13)), text))
+        level = r.summary.get("basis_level")
+        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 13)), text))
     return Table(heads, tuple(rows), left=2)
 
 
-def _terms(data: CampaignData, e: Estimate) -> list[Cell]:
+def _terms(data: CampaignData, e: Estimate, level: int | None) -> list[Cell]:
     failed = [name for name, ok in e.gates.items() if not ok]
+    extra = [] if level is None else [f"level {level}"]
+    extra += [] if e.grade is None else [f"grade {e.grade:.2f}"]
     return [
         Cell(number(e.eta_geo), warn=e.theta * e.eta_geo > data.tol_geo),
         Cell(number(e.core)),
@@ -123,7 +126,7 @@ def _terms(data: CampaignData, e: Estimate) -> list[Cell]:
         Cell(number(e.formation_energy_raw)),
         Cell(number(e.formation_energy)),
         Cell(number(e.formation_energy_dilute)),
-        Cell(str(e.basis_size), "" if e.grade is None else f"grade {e.grade:.2f}"),
+        Cell(str(e.basis_size), ", ".join(extra)),
         Cell(", ".join(failed) if failed else "passed", "soft" if e.soft else "", warn=bool(failed)),
     ]
 

@@ -269,7 +269,9 @@ class Runner:
             cost = self.record.cost(self.campaign)
             calls, core_seconds = cost.calls, cost.core_seconds
         if (spent := self.budget.spent(calls, core_seconds)) is not None:
-            return Result(f"{spent}; the best estimate so far stands", False, 3)
+            known = self.record.estimates(self.campaign)
+            stands = "the best estimate so far stands" if known else "there is no estimate yet"
+            return Result(f"{spent}; {stands}", False, 3)
         return None
 
     def _end(self, result: Result) -> Result:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from farfield.service.cli.rounds import WIDE, Round, rounds_table
+from farfield.service.cli.rounds import WIDE, Round, basis_lines, basis_of, rounds_table
 from farfield.service.estimates import Estimate
 
 
@@ -54,6 +55,22 @@ def test_every_figure_is_shown_whole(width: int) -> None:
         assert figure in text
     if width >= 200:
         assert "core residual dominates: verify on 3x4x4" in text
+
+
+def test_the_basis_is_told_where_it_begins_and_why_it_grew() -> None:
+    summaries: list[dict[str, Any]] = [
+        {},
+        {"basis_level": 2, "basis_size": 73},
+        {"basis_level": 2, "basis_size": 73},
+        {"basis_level": 3, "basis_size": 115, "grown": "the refit left more than half"},
+        {"basis_level": 3, "basis_size": 115},
+    ]
+    rounds = [Round(n, "", "", 0.0, "", None, basis_of(s)) for n, s in enumerate(summaries)]
+    assert basis_lines(rounds) == [
+        "basis: level 2, 73 functions, from round 1",
+        "basis: level 3, 115 functions, from round 3: the refit left more than half",
+    ]
+    assert rounds[3].to_json()["basis"] == {"level": 3, "size": 115, "grown": "the refit left more than half"}
 
 
 def test_a_round_is_plain_json() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from farfield.service.cells import Defect, DefectCell, Host
 from farfield.service.proposals import lattice_cells, oracle_check_cells, rattle, start_cells, verification_cell
-from farfield.service.proposals.opening import force_constant_cells, strain_cells
+from farfield.service.proposals.opening import force_constant_cells, strain_cells, strain_count
 
 CU = Host.named("fcc", ["Cu"], 3.6)
 VACANCY = Defect.named(CU, "vacancy")
@@ -54,6 +54,26 @@ def test_strained_cells_come_in_pairs_of_one_size() -> None:
     for plus, minus in zip(cells[::2], cells[1::2], strict=True):
         assert np.allclose(plus["strain"], -np.array(minus["strain"]))
         assert np.isclose(np.linalg.norm(plus["strain"]), 0.02)
+
+
+def test_shifts_go_with_strains_only_where_sublattices_can_move() -> None:
+    silicon = Host.named("diamond", ["Si"], 5.4)
+    rng = np.random.default_rng(0)
+    cells = list(strain_cells(silicon, 0.02, rng, 5, "V tail"))
+    after = rng.normal()
+    assert len(list(strain_cells(CU, 0.02, np.random.default_rng(0), 5, "V tail"))) == 12
+    assert len(cells) == 18 == strain_count(silicon)
+    assert strain_count(CU) == 12
+    assert len({(meta["pair"], meta["sign"]) for *_, meta in cells}) == 18  # no partners but the +-e pairs
+    for k, (atoms, kinds, role, *_, meta) in enumerate(cells):
+        assert (kinds, role, "shifts" in meta) == (("F", "V"), "strain", k >= 12)
+        own = atoms.get_scaled_positions(wrap=False) @ atoms.cell.array - silicon.basis @ atoms.cell.array
+        shift = np.linalg.norm(own[0] - own[4])
+        assert 0.02 <= shift <= 0.05 if k >= 12 else shift < 1e-7
+        assert np.allclose(atoms.cell.array, 5.4 * (np.eye(3) + np.array(meta["strain"])))
+    drawn = np.random.default_rng(0)
+    list(strain_cells(CU, 0.02, drawn, 5, "V tail"))
+    assert drawn.normal() == after  # what is drawn after them does not depend on the crystal
 
 
 def test_one_displaced_cell_is_enough_for_fcc() -> None:

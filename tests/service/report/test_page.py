@@ -106,8 +106,10 @@ def test_round_table_equals_the_record(page: Page, data: CampaignData) -> None:
         assert float(row[12]) == pytest.approx(e.formation_energy, abs=5.1e-5)
         assert e.formation_energy_dilute is not None
         assert float(row[13]) == pytest.approx(e.formation_energy_dilute, abs=5.1e-5)
-        size, _, grade = row[14].partition(" | grade ")
+        size, _, more = row[14].partition(" | ")
         assert int(size) == e.basis_size
+        level, _, grade = more.partition(", grade ")
+        assert level == f"level {known.summary['basis_level']}"
         assert float(grade) == pytest.approx(e.grade, abs=0.0051)
     words = page.words["rounds"]
     for known in data.rounds:

@@ -164,6 +164,7 @@ def test_a_spent_call_budget_ends_with_code_3_and_a_larger_one_resumes(bench: Be
     result = bench.runner(ListLoop([decision(0, group)]), budget={"calls": 3}).run()
     assert result.exit_code == 3
     assert "3 oracle calls" in result.reason
+    assert result.reason.endswith("there is no estimate yet")
     assert attempts(bench) == {"finished": 3}
     result = bench.runner(ListLoop([decision(0, group)]), budget={"calls": 4}).run()
     assert result.exit_code == 3

@@ -1,0 +1,178 @@
+"""The tables of the campaign file: every key with its unit, bounds and description.
+
+What a key means to people is written once, in its description: the commented template prints it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = [
+    "BudgetSection",
+    "CampaignSection",
+    "ClusterSection",
+    "CostSection",
+    "DatabaseSection",
+    "DefectSection",
+    "HostSection",
+    "OracleSection",
+    "RunSection",
+    "Section",
+    "SurrogateSection",
+    "TargetSection",
+]
+
+Positive = Annotated[float, Field(gt=0)]
+Fractional = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CampaignSection(Section):
+    """Name and seed."""
+
+    name: str = Field(default="campaign", description="names the campaign in the database: letters, digits, . _ -")
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="the one seed; the same seed and record give the same proposals"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not name or len(name) > 100 or not name[0].isalnum() or any(not (c.isalnum() or c in "._-") for c in name):
+            raise ValueError("use letters, digits, '.', '_' and '-', at most 100, a letter or digit first")
+        return name
+
+
+class HostSection(Section):
+    """The perfect crystal."""
+
+    species: tuple[str, ...] = Field(default=("Cu",), min_length=1, description="one element; two for rocksalt and b2")
+    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, zincblende, rocksalt or b2")
+    lattice_constant: Positive | Literal["oracle"] = Field(
+        default="oracle", description='"oracle": from a 7-point equation of state; or a number, Å'
+    )
+    polar: bool | None = Field(default=None, description="false silences the warning about polar hosts")
+
+
+class DefectSection(Section):
+    """How the host is changed."""
+
+    kind: Literal["vacancy", "interstitial", "substitution"] = Field(
+        default="vacancy", description="vacancy, interstitial or substitution"
+    )
+    species: str | None = Field(
+        default=None, description="element put in (substitution; interstitial: default the host's)"
+    )
+    site: int = Field(default=0, ge=0, description="index in the conventional cell (vacancy, substitution, dumbbell)")
+    position: Fractional | str | None = Field(
+        default=None,
+        description="interstitial: octahedral, tetrahedral, dumbbell-100 (110, 111) or [x, y, z] in conventional cells",
+    )
+    charge: int = Field(default=0, description="charged defects are refused: only 0")
+
+    @field_validator("charge")
+    @classmethod
+    def _neutral(cls, charge: int) -> int:
+        if charge:
+            raise ValueError(
+                "charged defects are not treated (potential alignment, a 1/L far field: the estimate does not hold); "
+                "set charge = 0"
+            )
+        return charge
+
+
+class TargetSection(Section):
+    """The large cell in which the defect must be right."""
+
+    size: int = Field(default=6, ge=2, le=40, description="conventional cells per edge; never given to the oracle")
+    tol_geo: Positive = Field(default=0.02, description="tolerance of the geometry, Å (norm of the strain error)")
+    tol_energy: Positive = Field(default=0.01, description="tolerance of the formation energy, eV")
+
+
+class OracleSection(Section):
+    """The reference method."""
+
+    name: str = Field(
+        default="emt", min_length=1, description="see `farfield oracle list`; ase takes any ASE calculator"
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="passed to the oracle")
+    wall_time: Positive = Field(default=3600.0, description="limit of one call, s; twice that when it is tried again")
+    memory: Positive = Field(default=4000.0, description="limit of one call with its children, MB; likewise")
+
+    @field_validator("parameters")
+    @classmethod
+    def _plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(parameters, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("use texts, finite numbers, true, false, lists and tables; no dates, nan or inf") from None
+        return parameters
+
+
+class SurrogateSection(Section):
+    """The linear ACE basis."""
+
+    cutoff: Positive | Literal["auto"] = Field(default="auto", description='"auto" or a radius, Å')
+    level: int = Field(default=2, ge=0, description="size of the first basis, on the list of levels")
+    max_level: int = Field(default=5, ge=0, description="the basis may grow up to this level")
+    degrees: tuple[int, int, int] | None = Field(
+        default=None, description="total degrees of the pair, two- and three-neighbour terms, in place of the levels"
+    )
+    regressor: str | None = Field(
+        default=None, description="dotted name of a scikit-learn linear regressor in place of the evidence fit"
+    )
+
+    @field_validator("degrees")
+    @classmethod
+    def _degrees(cls, degrees: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if degrees is not None and (degrees[0] < 1 or min(degrees) < 0 or max(degrees) > 24):
+            raise ValueError("degrees lie between 0 and 24, the first at least 1, e.g. [10, 10, 8]")
+        return degrees
+
+
+class CostSection(Section):
+    """What a calculation is expected to cost before it is bought."""
+
+    model: Literal["power"] = Field(
+        default="power", description="power: core-seconds grow as (number of atoms)^exponent"
+    )
+    exponent: float = Field(default=2.5, ge=0, le=6, description="1 for a force field, 2.5 for plane waves")
+
+
+class BudgetSection(Section):
+    """Limits; a spent one ends the campaign with its best estimate, exit code 3."""
+
+    core_hours: Positive | None = Field(default=None, description="oracle core-hours")
+    calls: int | None = Field(default=None, ge=1, description="oracle calls")
+    wall_clock: Positive | None = Field(default=None, description="hours since this `farfield run` began")
+
+
+class ClusterSection(Section):
+    """Where oracle calls run."""
+
+    workers: int = Field(default=2, ge=1, le=256, description="worker processes of a local cluster, one thread each")
+    scheduler: str | None = Field(default=None, description="address of a running Dask scheduler, e.g. tls://host:8786")
+    insecure: bool = Field(default=False, description="allow plain tcp to another host")
+
+
+class DatabaseSection(Section):
+    """The record."""
+
+    url: str | None = Field(
+        default=None, description="SQLAlchemy URL; else $FARFIELD_DATABASE, else the file campaign.db in the run folder"
+    )
+    patience: Positive = Field(default=30.0, description="how long a worker retries when the database is away, minutes")
+
+
+class RunSection(Section):
+    """Where files go."""
+
+    folder: str | None = Field(default=None, description="run folder; default runs/<name> beside this file")
