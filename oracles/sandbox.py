@@ -146,7 +146,12 @@ class Sandbox:
         self._end()
         self._folder.mkdir(parents=True, exist_ok=True)
         _open.add(self)
-        settings = {"memory_mb": str(self.memory_mb), "startup": str(self.startup), "log": str(self._log)}
+        settings = {
+            "memory_mb": str(self.memory_mb),
+            "startup": str(self.startup),
+            "log": str(self._log),
+            "folder": str(self._folder),
+        }
         script = Path(__file__).with_name("supervisor.py")
         command = [
             sys.executable,
