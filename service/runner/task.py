@@ -71,10 +71,5 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
         began = time.perf_counter()
         observations = sandbox.evaluate(atoms, order.kinds)
         seconds = observations.seconds or time.perf_counter() - began
-    if not observations.values:
-        why = "; ".join(f"{k}: {r}" for k, r in observations.missing.items()) or "it answered nothing"
-        raise OracleError(why, failure="not supported")
-    faults = gate.check(atoms, order.kinds, observations)
-    if faults:
-        raise OracleError("; ".join(faults), failure="bad answer")
+    gate.demand(atoms, order.kinds, observations)
     return answers.AnswerFile(order.attempt, order.calculation, worker.session.id, order.kinds, seconds, observations)
