@@ -183,3 +183,16 @@ class SlowToLoad(Sound):
     def __init__(self) -> None:
         super().__init__()
         time.sleep(600)
+
+
+class Unsupported(Sound):
+    supports = frozenset({"E", "FC"})
+
+
+class Meshless(Sound):
+    mesh = "gamma"
+
+
+class Unhashable(Sound):
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"adapter": "unhashable", "cutoffs": np.ones(3)}
