@@ -69,7 +69,10 @@ class FitError(FarfieldError, ValueError):
 
 
 class OracleError(FarfieldError, RuntimeError):
-    """A reference calculation failed. `failure` is one of the failure classes of `oracles.oracle`."""
+    """A reference calculation failed. `failure` is one of the failure classes of `oracles.oracle`; `kept` names the
+    folder with its files and output, where they were kept."""
+
+    kept: str | None = None
 
     def __init__(self, message: str, *, failure: str = "crashed") -> None:
         super().__init__(message)
