@@ -96,6 +96,10 @@ class Probe:
         kinds = tuple(k for k in ("E", "F", "V") if k in self.oracle.supports)
         return gate.demand(atoms, kinds, self.oracle.evaluate(atoms.copy(), kinds))
 
+    def told(self, kind: str) -> Any:
+        """The answer for the cell as it is, one kind of it. Raises NotJudgedError where it was left out."""
+        return self._value(self.base, kind)
+
     def energy(self, atoms: Atoms) -> float:
         """Total energy, eV."""
         e = float(self._value(self.ask(atoms), "E"))
@@ -158,6 +162,15 @@ def _answer(p: Probe) -> Finding:
     return Finding(True, f"{', '.join(answered)} are finite, of the right shape, and forces sum to zero")
 
 
+def _kinds(p: Probe) -> Finding:
+    """Every kind that the oracle says it supports is answered."""
+    for kind in sorted(p.oracle.supports):
+        if kind not in p.base.values:
+            why = p.base.missing.get(kind, "it gives no reason")
+            return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
+    return Finding(True, f"{', '.join(p.base.kinds)} are answered, as declared")
+
+
 def _fingerprint(p: Probe) -> Finding:
     """The fingerprint is JSON and does not change from call to call."""
     if fingerprint_text(p.oracle) != fingerprint_text(p.oracle):
@@ -213,9 +226,9 @@ def _forces(p: Probe) -> Finding:
     """F is -dE/dx along a random direction of all atoms, by central differences."""
     direction = np.random.default_rng(0).normal(size=(len(p.atoms), 3))
     direction /= np.linalg.norm(direction)
-    step = 5e-3 if p.oracle.analytic else 0.03
+    step = 1e-3 if p.oracle.analytic else 0.03
     slope = -(p.energy(p.moved(step * direction)) - p.energy(p.moved(-step * direction))) / (2 * step)
-    told = float((np.asarray(p.base.values["F"]) * direction).sum())
+    told = float((np.asarray(p.told("F")) * direction).sum())
     limit = p.tolerances.force + SAFETY * (p.noise("E") / step + p.noise("F") * np.sqrt(direction.size))
     sign = "; the sign is wrong" if abs(slope - told) > limit >= abs(slope + told) else ""
     text = f"-dE/dx {slope:.6g}, F {told:.6g} eV/Å along a random direction{sign}"
@@ -224,8 +237,8 @@ def _forces(p: Probe) -> Finding:
 
 def _virial(p: Probe) -> Finding:
     """V is -dE/d(strain) for each Voigt component, by central differences; the shear strains are symmetric."""
-    step = 1e-3 if p.oracle.analytic else 5e-3
-    told = np.asarray(p.base.values["V"], float)
+    step = 2e-4 if p.oracle.analytic else 5e-3
+    told = np.asarray(p.told("V"), float)
     slopes = []
     for i, j in VOIGT:
         energies = []
@@ -381,6 +394,7 @@ class Law:
 LAWS: dict[str, Law] = {
     "answer": Law(_answer, fatal=True),
     "own answer": Law(_own_answer, fatal=True),
+    "declared kinds": Law(_kinds),
     "fingerprint": Law(_fingerprint),
     "repeatability": Law(_repeatability),
     "doubled cell": Law(_doubled),
