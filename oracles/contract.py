@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farfield.errors import OracleError
-from farfield.oracles.laws import LAWS, Finding, NotJudgedError, Probe, Tolerances
+from farfield.oracles.laws import LAWS
 from farfield.oracles.oracle import Oracle
+from farfield.oracles.probe import Finding, NotJudgedError, Probe, Tolerances
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,15 +1,10 @@
-"""The laws of the contract: what each check calls, compares and concludes (`contract` runs them).
-
-A law judges one thing. What an earlier one has found is allowed for: the spread between equal calls widens the later
-bounds, and an energy per atom is taken times the number of atoms, so that a fault shows where it belongs.
-"""
+"""The laws of the contract: what each check calls, compares and concludes (`contract` runs them)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,34 +13,17 @@ from numpy.typing import NDArray
 from farfield.oracles import gate
 from farfield.oracles.fingerprint import fingerprint_text
 from farfield.oracles.observation import VOIGT, Observations
-from farfield.oracles.oracle import Oracle
+from farfield.oracles.probe import SAFETY, Finding, NotJudgedError, Probe, unit
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LAWS", "Finding", "Law", "Noise", "NotJudgedError", "Probe", "Tolerances", "measure_noise"]
+__all__ = ["LAWS", "Law", "Noise", "measure_noise"]
 
 Array = NDArray[np.float64]
 COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
-SAFETY = 4.0
-"""A bound allows for this many times the spread of three equal calls."""
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """Largest differences: `energy` and `virial` in eV per atom, `force` in eV/Å, `force_constant` in eV/Å^2; `noise`:
-    times those for the standard deviations between translated and permuted cells."""
-
-    energy: float = 1e-6
-    force: float = 1e-4
-    virial: float = 1e-4
-    force_constant: float = 1e-2
-    noise: float = 1.0
-
-    @classmethod
-    def of(cls, oracle: Oracle) -> Tolerances:
-        """The defaults: tight for an analytic oracle, wider by grids and self-consistency for any other."""
-        return cls() if oracle.analytic else cls(energy=1e-3, force=2e-2, virial=5e-2, force_constant=0.5)
+MESH_BOUND = 1e-4
+"""eV per atom between equivalent meshes (decisions C2)."""
 
 
 @dataclass(frozen=True)
@@ -57,105 +35,11 @@ class Noise:
     virial: float
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a law found; `passed` None: a measurement without a bound."""
-
-    passed: bool | None
-    detail: str
-    figure: float | None = None
-    bound: float | None = None
-    unit: str = ""
-
-
-class NotJudgedError(Exception):
-    """There is nothing to judge; the message says why."""
-
-
-@dataclass
-class Probe:
-    """The oracle and the cell under test, with what has been found so far.
-
-    `spread`: largest difference between equal calls, by kind, as answered. `per_atom`: whether its energies are of one
-    atom.
-    """
-
-    oracle: Oracle
-    atoms: Atoms
-    tolerances: Tolerances
-    spread: dict[str, float] = field(default_factory=dict)
-    per_atom: bool = False
-
-    @cached_property
-    def base(self) -> Observations:
-        """The answer for the cell as it is."""
-        return self.ask(self.atoms)
-
-    def ask(self, atoms: Atoms) -> Observations:
-        """The gated answer, of all kinds the oracle supports. Raises OracleError."""
-        kinds = tuple(k for k in ("E", "F", "V") if k in self.oracle.supports)
-        return gate.demand(atoms, kinds, self.oracle.evaluate(atoms.copy(), kinds))
-
-    def told(self, kind: str) -> Any:
-        """The answer for the cell as it is, one kind of it. Raises NotJudgedError where it was left out."""
-        return self._value(self.base, kind)
-
-    def energy(self, atoms: Atoms) -> float:
-        """Total energy, eV."""
-        e = float(self._value(self.ask(atoms), "E"))
-        return e * len(atoms) if self.per_atom else e
-
-    def forces(self, atoms: Atoms) -> Array:
-        """Forces (N, 3), eV/Å."""
-        return np.asarray(self._value(self.ask(atoms), "F"), float)
-
-    def moved(self, step: Array) -> Atoms:
-        """The cell with `step` (N, 3) or (3,) added, Å."""
-        atoms: Atoms = self.atoms.copy()
-        atoms.positions += step
-        return atoms
-
-    def allowed(self, kind: str) -> float:
-        """Largest difference of `kind` between cells that are physically equal, eV or eV/Å."""
-        n, t = len(self.atoms), self.tolerances
-        bound = {"E": t.energy * n, "F": t.force, "V": t.virial * n}[kind]
-        return bound + SAFETY * self.noise(kind)
-
-    def noise(self, kind: str) -> float:
-        """Spread of `kind` between equal calls, with energies as totals."""
-        times = len(self.atoms) if kind == "E" and self.per_atom else 1
-        return times * self.spread.get(kind, 0.0)
-
-    def agree(self, a: Observations, b: Observations, good: str, kinds: str = "EFV") -> Finding:
-        """Whether two answers agree; the figure is the largest difference over its bound."""
-        worst, said = 0.0, good
-        for kind in kinds:
-            if kind in a.values and kind in b.values:
-                off = float(np.abs(np.asarray(a.values[kind]) - np.asarray(b.values[kind])).max())
-                off *= len(self.atoms) if kind == "E" and self.per_atom else 1
-                share = off / self.allowed(kind)
-                if share > 1 and share > worst:
-                    said = f"{kind} differs by {off:.3g}, more than {self.allowed(kind):.3g} {_unit(kind)}"
-                worst = max(worst, share)
-        return Finding(worst <= 1, said, worst, 1.0, "x bound")
-
-    @staticmethod
-    def _value(answer: Observations, kind: str) -> Any:
-        if kind not in answer.values:
-            raise NotJudgedError(f"the oracle left out {kind}: {answer.missing.get(kind, 'no reason given')}")
-        return answer.values[kind]
-
-
-def _unit(kind: str) -> str:
-    return "eV/Å" if kind == "F" else "eV"
-
-
 def _answer(p: Probe) -> Finding:
-    """One call passes the gate, leaves the atoms alone, and answers each kind alone as all together."""
+    """One call passes the gate and leaves the atoms alone."""
     before = p.atoms.copy()
     given = p.atoms.copy()
-    kinds = tuple(k for k in ("E", "F", "V") if k in p.oracle.supports)
-    gate.demand(given, kinds, p.oracle.evaluate(given, kinds))
+    p.call(given, p.kinds)
     if given != before:
         return Finding(False, "the oracle changed the atoms that it was given; work on a copy")
     answered = p.base.kinds
@@ -163,12 +47,18 @@ def _answer(p: Probe) -> Finding:
 
 
 def _kinds(p: Probe) -> Finding:
-    """Every kind that the oracle says it supports is answered."""
+    """Every kind that the oracle says it supports is answered, alone as well as with the others."""
     for kind in sorted(p.oracle.supports):
         if kind not in p.base.values:
             why = p.base.missing.get(kind, "it gives no reason")
             return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
-    return Finding(True, f"{', '.join(p.base.kinds)} are answered, as declared")
+        alone = p.call(p.atoms.copy(), (kind,))
+        off = float(np.abs(np.asarray(alone.values[kind]) - np.asarray(p.base.values[kind])).max())
+        if off > p.allowed(kind):
+            return Finding(
+                False, f"{kind} asked alone differs by {off:.3g} {unit(kind)} from {kind} asked with the others"
+            )
+    return Finding(True, f"{', '.join(p.base.kinds)} are answered, each alone as with the others")
 
 
 def _fingerprint(p: Probe) -> Finding:
@@ -199,8 +89,8 @@ def _repeatability(p: Probe) -> Finding:
         p.spread[kind] = float(np.ptp(values, axis=0).max())
     if p.oracle.analytic and any(p.spread.values()):
         worst = max(p.spread, key=lambda k: p.spread[k])
-        text = f"{worst} varies by {p.spread[worst]:.3g} {_unit(worst)}; an oracle that says analytic repeats every bit"
-        return Finding(False, text, p.spread[worst], 0.0, _unit(worst))
+        text = f"{worst} varies by {p.spread[worst]:.3g} {unit(worst)}; an oracle that says analytic repeats every bit"
+        return Finding(False, text, p.spread[worst], 0.0, unit(worst))
     return Finding(finding.passed if p.oracle.analytic else True, finding.detail, finding.figure, 1.0, "x bound")
 
 
@@ -220,6 +110,30 @@ def _doubled(p: Probe) -> Finding:
     if "F" in two.values:
         values["F"] = np.asarray(two.values["F"])[: len(p.atoms)]  # ASE repeats cell by cell
     return p.agree(one, Observations(values), "the doubled cell has twice the energy and the same forces", "EF")
+
+
+def _meshes(p: Probe) -> Finding:
+    """A supercell whose mesh is the cell's, folded, has the cell's energy per atom (decisions C2)."""
+    if p.oracle.mesh == "none":
+        raise NotJudgedError("the oracle has no mesh")
+    mesh = p.base.settings.get("mesh")
+    if mesh is None:
+        raise NotJudgedError("the oracle does not tell its mesh: put it into Observations.settings['mesh']")
+    seen = []
+    for repeat in ((2, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1)):
+        answer = p.ask(p.atoms * repeat)
+        theirs = answer.settings.get("mesh")
+        seen.append("x".join(map(str, theirs or ())))
+        if theirs is None or [m * n for m, n in zip(theirs, repeat, strict=True)] != list(mesh):
+            continue
+        one, many = (float(p.value(a, "E")) for a in (p.base, answer))
+        n = len(p.atoms)
+        off = float(abs(many / np.prod(repeat) - one)) / n
+        limit = MESH_BOUND + SAFETY * p.noise("E") / n
+        shape, first = ("x".join(map(str, k)) for k in (repeat, mesh))
+        text = f"{shape} cells with the mesh {seen[-1]} against one with {first}"
+        return Finding(off <= limit, text, off, limit, "eV/atom")
+    raise NotJudgedError(f"no folded mesh of {list(mesh)} among {', '.join(seen)}: use a cell or spacing that has one")
 
 
 def _forces(p: Probe) -> Finding:
@@ -394,10 +308,11 @@ class Law:
 LAWS: dict[str, Law] = {
     "answer": Law(_answer, fatal=True),
     "own answer": Law(_own_answer, fatal=True),
-    "declared kinds": Law(_kinds),
     "fingerprint": Law(_fingerprint),
     "repeatability": Law(_repeatability),
+    "declared kinds": Law(_kinds),
     "doubled cell": Law(_doubled),
+    "energies across meshes": Law(_meshes, frozenset("E")),
     "F = -dE/dx": Law(_forces, frozenset("EF")),
     "V = -dE/d(strain)": Law(_virial, frozenset("EV")),
     "force constants": Law(_force_constants, frozenset("F")),

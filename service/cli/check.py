@@ -177,7 +177,7 @@ def _as_json(oracle: Oracle, system: str, natoms: int, results: Sequence[CheckRe
 
 
 def _table(title: str, results: Sequence[CheckResult]) -> None:
-    print(f"{title}\n\n{'check':<18} {'figure':>9} {'bound':>9} {'unit':<8} verdict")
+    print(f"{title}\n\n{'check':<22} {'figure':>9} {'bound':>9} {'unit':<8} verdict")
     for r in results:
         figure, bound = ("" if x is None else f"{x:.2g}" for x in (r.figure, r.bound))
-        print(f"{r.name:<18} {figure:>9} {bound:>9} {r.unit:<8} {r.verdict:<8} {r.detail}")
+        print(f"{r.name:<22} {figure:>9} {bound:>9} {r.unit:<8} {r.verdict:<8} {r.detail}")

@@ -21,8 +21,8 @@ from farfield.oracles.laws import measure_noise
 from farfield.oracles.observation import VOIGT, Observations
 
 Flaw = Callable[[Atoms, dict[str, Any]], None]
-MEASURED = {"noise", "time of a call"}
-"""Of an analytic oracle these are figures without a verdict."""
+MEASURED = {"energies across meshes", "noise", "time of a call"}
+"""Of an analytic oracle these are figures without a verdict, or there is nothing to judge."""
 
 
 def cell(symbol: str = "Cu") -> Atoms:
@@ -37,9 +37,9 @@ class Flawed(EMTOracle):
         self.flaw, self.analytic = flaw, analytic
 
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
-        answer = super().evaluate(atoms, kinds)
+        answer = super().evaluate(atoms, ("E", "F", "V"))
         self.flaw(atoms, answer.values)
-        return answer
+        return Observations({k: answer.values[k] for k in kinds})
 
 
 def failed(results: list[contract.CheckResult]) -> set[str]:
@@ -167,6 +167,45 @@ def test_figure_bound_and_hint_are_told() -> None:
     assert "the sign is wrong" in result.detail
 
 
+class Sampled(EMTOracle):
+    """EMT and an error per atom of its k-point mesh, which is that of all its points, or (`wrong`) of its divisions."""
+
+    mesh = "fixed"
+    analytic = False
+
+    def __init__(self, points: int = 4, wrong: bool = False, tell: bool = True) -> None:
+        super().__init__()
+        self.points, self.wrong, self.tell = points, wrong, tell
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        answer = super().evaluate(atoms, kinds)
+        cells = np.round(atoms.cell.lengths() / 3.6).astype(int)
+        mesh = np.ceil(self.points / cells).astype(int)
+        if "E" in kinds:
+            answer.values["E"] += len(atoms) * 0.1 / float((mesh * (1 if self.wrong else cells)).sum())
+        if self.tell:
+            answer.settings["mesh"] = mesh.tolist()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("oracle", "passed", "says"),
+    [
+        (Sampled(), True, "2x1x1 cells with the mesh 2x4x4 against one with 4x4x4"),
+        (Sampled(3), True, "3x1x1 cells with the mesh 1x3x3 against one with 3x3x3"),
+        (Sampled(wrong=True), False, "2x1x1 cells with the mesh 2x4x4"),
+        (Sampled(5), None, "no folded mesh of [5, 5, 5] among 3x5x5"),
+        (Sampled(tell=False), None, "does not tell its mesh"),
+        (EMTOracle(), None, "has no mesh"),
+    ],
+)
+def test_energies_of_folded_meshes_compare(oracle: EMTOracle, passed: bool | None, says: str) -> None:
+    (result,) = contract.run(oracle, cell(), names=["energies across meshes"])
+    assert result.passed is passed
+    assert says in result.detail
+    assert passed is None or result.bound == pytest.approx(1e-4)
+
+
 class Stale(EMTOracle):
     """Always one call behind."""
 
@@ -198,6 +237,23 @@ class Ageing(EMTOracle):
         return {**super().fingerprint(), "call": self.asked}
 
 
+class Shifty(EMTOracle):
+    """Another energy when it is asked for nothing else."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        answer = super().evaluate(atoms, kinds)
+        if tuple(kinds) == ("E",):
+            answer.values["E"] = float(answer.values["E"]) + 0.1
+        return answer
+
+
+class Generous(EMTOracle):
+    """Answers all it can, whatever is asked."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        return super().evaluate(atoms, ("E", "F", "V"))
+
+
 class Shapeless(EMTOracle):
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
         answer = super().evaluate(atoms, kinds)
@@ -212,6 +268,8 @@ class Shapeless(EMTOracle):
         (Meddling, "answer", "changed the atoms"),
         (Ageing, "fingerprint", "differs from call to call"),
         (Shapeless, "answer", "bad answer: F has shape"),
+        (Shifty, "declared kinds", "E asked alone differs by 0.1"),
+        (Generous, "declared kinds", "bad answer: F was not asked for; V was not asked for"),
     ],
 )
 def test_what_is_wrong_with_every_answer_is_said_once(make: type[EMTOracle], check: str, says: str) -> None:
@@ -219,7 +277,7 @@ def test_what_is_wrong_with_every_answer_is_said_once(make: type[EMTOracle], che
     assert failed(results) == {check}
     assert says in next(r.detail for r in results if r.name == check)
     later = [r for r in results if r.passed is None and r.name not in MEASURED]
-    assert bool(later) == (check != "fingerprint")
+    assert bool(later) == (check in ("answer", "own answer"))
     assert all(r.detail.startswith("not judged: the check") for r in later)
 
 
@@ -279,6 +337,19 @@ def test_an_oracle_that_raises_fails_with_its_message() -> None:
     assert results[0].detail == "not converged: no convergence in 100 cycles"
 
 
+def test_whatever_else_an_oracle_raises_or_answers_is_a_failed_check() -> None:
+    def stumble(atoms: Atoms, values: dict[str, Any]) -> None:
+        values["energy"]
+
+    assert contract.run(Flawed(stumble), cell())[0].detail == "crashed: KeyError: 'energy'"
+
+    class Bare(EMTOracle):
+        def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Any:
+            return super().evaluate(atoms, kinds).values
+
+    assert contract.run(Bare(), cell())[0].detail == "bad answer: the oracle answered a dict, not Observations"
+
+
 def test_an_author_s_class_has_one_test_for_each_check(tmp_path: Path) -> None:
     """In a pytest of its own: a sound oracle passes, and with the wrong sign of V that check alone fails."""
     (tmp_path / "test_mine.py").write_text(
@@ -287,7 +358,7 @@ def test_an_author_s_class_has_one_test_for_each_check(tmp_path: Path) -> None:
         "class Wrong(EMTOracle):\n"
         "    def evaluate(self, atoms, kinds):\n"
         "        answer = super().evaluate(atoms, kinds)\n"
-        "        answer.values['V'] = -answer.values['V']\n"
+        "        if 'V' in kinds: answer.values['V'] = -answer.values['V']\n"
         "        return answer\n"
         "class TestMine(OracleContract):\n"
         "    def make_oracle(self): return Wrong()\n"

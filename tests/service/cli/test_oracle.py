@@ -39,7 +39,7 @@ def test_a_sound_oracle_passes_with_a_line_for_each_check(tmp_path: Path) -> Non
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[0] == "emt on fcc-Al, 4 atoms"
-    assert [line[:18].strip() for line in lines[3 : 3 + len(CHECKS)]] == list(CHECKS)
+    assert [line[:22].strip() for line in lines[3 : 3 + len(CHECKS)]] == list(CHECKS)
     assert lines[-1] == "All checks passed."
     assert list(tmp_path.iterdir()) == []
 
