@@ -1,8 +1,9 @@
 """The oracle's own process: loads the oracle once, then answers frames until its pipe closes (decisions B3).
 
 Frames are length-prefixed packing blocks. The oracle is loaded in the worker's folder, so that relative paths among its
-parameters mean the same as there, and called in a scratch folder of its own. The pipe is moved away from file
-descriptor 1 first, so that whatever an oracle or its libraries print goes to the log and cannot damage an answer.
+parameters mean the same as there; every call works in a scratch folder of its own, which ``FARFIELD_SCRATCH`` names.
+The pipe is moved away from file descriptor 1 first, so that whatever an oracle or its libraries print goes to the log
+and cannot damage an answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from farfield.errors import FarfieldError, OracleError
+from farfield.errors import FarfieldError, OracleCrash, OracleError
 from farfield.oracles.observation import Observations
 from farfield.oracles.oracle import FAILURES
 from farfield.oracles.packing import pack, unpack
@@ -27,13 +28,13 @@ __all__ = ["decode_answer", "encode_call", "encode_hello", "main"]
 FRAME = struct.Struct("<Q")
 
 
-def encode_hello(name: str, parameters: Mapping[str, Any], folder: str) -> bytes:
-    """Which oracle to load, and the folder to call it in. Raises TypeError where JSON cannot carry a parameter."""
-    return pack({"name": name, "parameters": dict(parameters), "folder": folder})
+def encode_hello(name: str, parameters: Mapping[str, Any]) -> bytes:
+    """Which oracle to load. Raises TypeError where JSON cannot carry a parameter."""
+    return pack({"name": name, "parameters": dict(parameters)})
 
 
-def encode_call(atoms: Any, kinds: tuple[str, ...]) -> bytes:
-    """A cell and the kinds asked, as a packing block."""
+def encode_call(atoms: Any, kinds: tuple[str, ...], folder: str) -> bytes:
+    """A cell, the kinds asked and the folder to work in, as a packing block."""
     arrays = {
         "numbers": atoms.numbers,
         "positions": atoms.positions,
@@ -42,10 +43,10 @@ def encode_call(atoms: Any, kinds: tuple[str, ...]) -> bytes:
     }
     if atoms.has("initial_magmoms"):
         arrays["magmoms"] = atoms.get_initial_magnetic_moments()
-    return pack({"kinds": list(kinds)}, arrays)
+    return pack({"kinds": list(kinds), "folder": folder}, arrays)
 
 
-def decode_call(data: bytes) -> tuple[Any, tuple[str, ...]]:
+def decode_call(data: bytes) -> tuple[Any, tuple[str, ...], str]:
     """The inverse of `encode_call`."""
     from ase import Atoms
 
@@ -53,7 +54,7 @@ def decode_call(data: bytes) -> tuple[Any, tuple[str, ...]]:
     atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
     if "magmoms" in arrays:
         atoms.set_initial_magnetic_moments(arrays["magmoms"])
-    return atoms, tuple(header["kinds"])
+    return atoms, tuple(header["kinds"]), str(header["folder"])
 
 
 def encode_answer(o: Observations) -> bytes:
@@ -80,6 +81,8 @@ def decode_answer(data: bytes) -> Observations:
     except ValueError as error:
         raise OracleError(f"the oracle's answer cannot be read: {error}", failure="bad answer") from error
     if not header["ok"]:
+        if header["exitcode"] is not None:
+            raise OracleCrash(str(header["message"]), exitcode=int(header["exitcode"]))
         raise OracleError(str(header["message"]), failure=str(header["failure"]))
     values: dict[str, Any] = {}
     for name, array in arrays.items():
@@ -97,11 +100,12 @@ def decode_answer(data: bytes) -> Observations:
     )
 
 
-def _failure(failure: str, message: str) -> bytes:
-    """A failure as an answer; the message becomes one line."""
+def _failure(failure: str, message: str, exitcode: int | None = None) -> bytes:
+    """A failure as an answer; the message becomes one line. `exitcode`: of a program that the oracle ran."""
     if failure not in FAILURES:
         failure = "crashed"
-    return pack({"ok": False, "failure": failure, "message": " ".join(message.split())[:1000]})
+    line = " ".join(message.split())[:1000]
+    return pack({"ok": False, "failure": failure, "message": line, "exitcode": exitcode})
 
 
 def _read(fd: int, count: int) -> bytes:
@@ -126,12 +130,15 @@ def _send(fd: int, data: bytes) -> None:
 
 def _evaluate(oracle: Any, data: bytes) -> bytes:
     """One call. Whatever the oracle raises is an answer here: the message and its failure class."""
-    atoms, kinds = decode_call(data)
+    atoms, kinds, folder = decode_call(data)
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    os.environ["FARFIELD_SCRATCH"] = folder
     began = time.perf_counter()
     try:
         observations = oracle.evaluate(atoms, kinds)
     except OracleError as error:
-        return _failure(error.failure, str(error))
+        return _failure(error.failure, str(error), getattr(error, "exitcode", None))
     except MemoryError:
         return _failure("out of memory", "the oracle ran out of memory; raise oracle.memory")
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: it is classified, never swallowed
@@ -164,12 +171,11 @@ def main() -> None:
         _send(out, b"-" + _failure(getattr(error, "failure", "input error"), str(error)))
         return
     _send(out, b"+")
+    home = os.open(".", os.O_RDONLY)
     while True:
-        data = _frame(source)
-        # Before each call: the oracle may have left the folder, or it was cleaned.
-        os.makedirs(header["folder"], exist_ok=True)
-        os.chdir(header["folder"])
-        _send(out, _evaluate(oracle, data))
+        answer = _evaluate(oracle, _frame(source))
+        os.fchdir(home)  # the call's folder is about to go
+        _send(out, answer)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 from farfield.oracles.oracle import Oracle
 
@@ -11,8 +12,11 @@ __all__ = ["fingerprint_hash", "fingerprint_text"]
 
 
 def fingerprint_text(oracle: Oracle) -> str:
-    """Canonical JSON of `oracle.fingerprint()`. Raises ValueError for values that JSON cannot carry."""
-    return json.dumps(oracle.fingerprint(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Canonical JSON of `oracle.fingerprint()`. Raises TypeError or ValueError for values that JSON cannot carry."""
+    found = oracle.fingerprint()
+    if not isinstance(found, Mapping):
+        raise TypeError(f"it is a {type(found).__name__}, not a mapping")
+    return json.dumps(dict(found), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint_hash(oracle: Oracle) -> str:

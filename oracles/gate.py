@@ -19,7 +19,11 @@ from farfield.oracles.observation import KINDS, Observations
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Bounds", "check", "demand"]
+__all__ = ["Bounds", "check", "demand", "repeated"]
+
+
+SAME = 1e-5
+"""Å: distances that differ by less are those of the same crystal."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,29 @@ def demand(
         why = "; ".join(f"{k}: {reason}" for k, reason in observations.missing.items())
         raise OracleError(why or "the oracle answered nothing", failure="not supported")
     return observations
+
+
+def repeated(atoms: Atoms, observations: Observations, other: Atoms, others: Observations) -> bool:
+    """Whether two cells have the same answer bit for bit and are not the same crystal (decisions A10).
+
+    The same crystal has the same distances between the same species, so translated, turned, permuted and
+    symmetry-equivalent cells are. Answers that are zero throughout tell nothing.
+    """
+    shared = [k for k in observations.values if k in others.values]
+    pairs = [(np.asarray(observations.values[k]), np.asarray(others.values[k])) for k in shared]
+    if not any(a.any() for a, _ in pairs) or not all(np.array_equal(a, b) for a, b in pairs):
+        return False
+    here, there = _distances(atoms), _distances(other)
+    return here.shape != there.shape or bool(np.abs(here - there).max(initial=0.0) > SAME)
+
+
+def _distances(atoms: Atoms, cutoff: float = 6.0371) -> NDArray[np.float64]:
+    """(pairs, 3): the species and the distance of all pairs within `cutoff` Å, in order."""
+    from ase.neighborlist import neighbor_list
+
+    i, j, d = neighbor_list("ijd", atoms, cutoff)
+    found = np.column_stack([atoms.numbers[i], atoms.numbers[j], np.round(d, 6)])
+    return found[np.lexsort(found.T[::-1])].astype(float)
 
 
 def _fault(name: str, value: Any, natoms: int, bounds: Bounds) -> str | None:

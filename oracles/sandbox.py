@@ -1,7 +1,7 @@
 """An oracle in a process of its own, behind a supervisor that leaves nothing running (decisions B3).
 
 One `Sandbox` per worker slot. The oracle's process is started once and answers many calls; after a crash, a time-out or
-a memory kill the next call gets a new one.
+a memory kill the next call gets a new one. What becomes of a call's files and output: `scratch`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farfield.errors import OracleCrash, OracleError, OracleTimeout
+from farfield.oracles import gate
 from farfield.oracles.child import decode_answer, encode_call, encode_hello
+from farfield.oracles.scratch import Scratch
 from farfield.oracles.supervisor import REPLY, REQUEST
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class Sandbox:
 
     `wall_time` in s bounds one call, `startup` in s the import and construction of the oracle before the first one,
     `memory_mb` the resident memory of the oracle and all it started. `scratch`: folder in which a folder of our own is
-    made for working files and the output log; that one is removed by `close`. One thread calls `evaluate`; `cancel` and
-    `close` may come from any. After `close` the next call starts anew.
+    made for working files and the output log, removed by `close`; what is kept of a call goes beside it. Without
+    `scratch` nothing is kept. One thread calls `evaluate`; `cancel` and `close` may come from any. After `close` the
+    next call starts anew.
     """
 
     def __init__(
@@ -61,6 +64,9 @@ class Sandbox:
             parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=parent)).resolve()
         self._log = self._folder.with_suffix(".log")  # beside the folder: an oracle may clean its folder
+        self._scratch = Scratch(None if parent is None else parent.resolve(), self._log)
+        self._calls = 0
+        self._last: tuple[Atoms, Observations] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._write = threading.Lock()
 
@@ -79,15 +85,39 @@ class Sandbox:
             file.seek(max(0, file.tell() - TAIL))
             return file.read().decode("utf-8", "replace")
 
-    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
-        """The oracle's answer, not yet gated.
+    def evaluate(
+        self, atoms: Atoms, kinds: Sequence[str], *, call: str | None = None, gated: bool = False
+    ) -> Observations:
+        """The oracle's answer; through the gate where `gated`. `call` names the call's scratch folder and what is kept.
 
         Raises OracleTimeout, OracleCrash (crashed, out of memory) or OracleError with the class the oracle named;
-        "not converged" where the oracle says so of its answer; "worker lost" when the call was cancelled or the
-        supervisor itself died.
+        "not converged" where the oracle says so of its answer; "bad answer" when it is, bit for bit, the last answer
+        to another cell; "worker lost" when the call was cancelled or the supervisor itself died.
         """
+        self._calls += 1
+        name = call or f"call-{self._calls}"
+        folder = self._folder / name
+        self._scratch.begin()
+        try:
+            observations = self._answer(atoms, tuple(kinds), folder)
+            if gated:
+                gate.demand(atoms, kinds, observations)
+            if self._last is not None and gate.repeated(*self._last, atoms, observations):
+                message = "the answer is, bit for bit, that to the last cell; does the program read an old file?"
+                raise OracleError(message, failure="bad answer")
+        except OracleError as fault:
+            if fault.failure == "worker lost":  # cancelled, say: nothing to look for in its files
+                self._scratch.dropped(folder)
+            else:
+                fault.kept = self._scratch.failed(name, folder)
+            raise
+        self._last = atoms.copy(), observations
+        self._scratch.finished(name, folder)
+        return observations
+
+    def _answer(self, atoms: Atoms, kinds: tuple[str, ...], folder: Path) -> Observations:
         process = self._start()
-        payload = encode_call(atoms, tuple(kinds))
+        payload = encode_call(atoms, kinds, str(folder))
         try:
             self._send(process, b"C", payload)
             kind, answer = self._receive(process)
@@ -98,7 +128,10 @@ class Sandbox:
             self._end()  # interrupted between call and answer: the next call must not read this one's answer
             raise
         if kind == b"R":
-            observations = decode_answer(answer)
+            try:
+                observations = decode_answer(answer)
+            except OracleCrash as fault:  # of a program that the oracle ran
+                raise OracleCrash(f"{fault}{self._said()}", exitcode=fault.exitcode) from None
             if not observations.converged:
                 raise OracleError("the oracle says that its calculation did not converge", failure="not converged")
             return observations
@@ -114,9 +147,12 @@ class Sandbox:
         if kind == b"K":
             raise OracleError("the call was cancelled", failure="worker lost")
         facts = json.loads(answer)
-        last = [line for line in self.output.splitlines() if line.strip()][-1:]
-        said = f"; it said: {last[0]}" if last else ""
-        raise OracleCrash(_died(facts) + said, exitcode=facts["exitcode"])
+        raise OracleCrash(_died(facts) + self._said(), exitcode=facts["exitcode"])
+
+    def _said(self) -> str:
+        """The last line of its output, as the end of a message."""
+        last = [" ".join(line.split()) for line in self.output.splitlines() if line.strip()][-1:]
+        return f"; it said: {last[0][:300]}" if last else ""
 
     def cancel(self) -> None:
         """Kill the running call and all it started; from any thread. The sandbox can be used again."""
@@ -146,7 +182,12 @@ class Sandbox:
         self._end()
         self._folder.mkdir(parents=True, exist_ok=True)
         _open.add(self)
-        settings = {"memory_mb": str(self.memory_mb), "startup": str(self.startup), "log": str(self._log)}
+        settings = {
+            "memory_mb": str(self.memory_mb),
+            "startup": str(self.startup),
+            "log": str(self._log),
+            "folder": str(self._folder),
+        }
         script = Path(__file__).with_name("supervisor.py")
         command = [
             sys.executable,
@@ -165,7 +206,7 @@ class Sandbox:
         self._process = process
         try:
             # Through the pipe, not the command line, where every user of the host could read the parameters.
-            self._send(process, b"H", encode_hello(self.name, self.parameters, str(self._folder)))
+            self._send(process, b"H", encode_hello(self.name, self.parameters))
         except BrokenPipeError:
             return process  # the call that follows fails and says so
         return process

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -100,6 +101,15 @@ def kill_all() -> None:
         if not reap():
             return
         time.sleep(0.005)
+
+
+def clean(folder: str, log: str) -> None:
+    """Remove the scratch folder and the log: a worker that was killed cannot."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.remove(log)
+    except OSError:
+        return  # the oracle may have removed it
 
 
 def reap(keep: int = 0) -> bool:
@@ -306,6 +316,7 @@ def main() -> None:
         sys.exit(0)  # the worker is gone
     finally:
         kill_all()
+        clean(settings["folder"], settings["log"])
 
 
 if __name__ == "__main__":

@@ -119,6 +119,11 @@ class CampaignConfig(Section):
         """What single keys cannot tell: elements, lattice, defect, references, levels."""
         host = self.make_host()
         defect = self.make_defect(host)
+        if self.defect.position is not None and self.defect.kind != "interstitial":
+            raise ConfigError(
+                f"defect.position is for interstitials, and defect.kind is {self.defect.kind}; mend one of the two",
+                key="defect.position",
+            )
         own = host.species if host.elemental else ()
         for species in defect.excess(host):
             if species not in own and species not in self.references:

@@ -1,4 +1,4 @@
-"""`farfield oracle list`: the oracles that are installed."""
+"""`farfield oracle list` and `check`: the oracles that are installed, and one of them against the contract."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from farfield.service.cli.check import check
+
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Oracles: the reference methods.", rich_markup_mode=None)
@@ -16,6 +18,9 @@ app = typer.Typer(no_args_is_help=True, help="Oracles: the reference methods.", 
 @app.callback()
 def _group() -> None:
     pass
+
+
+app.command("check")(check)
 
 
 @app.command("list")

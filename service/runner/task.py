@@ -13,7 +13,6 @@ from typing import Any, Literal
 from farfield.db import answers
 from farfield.db.identity import structure_atoms
 from farfield.errors import OracleError
-from farfield.oracles import gate
 from farfield.service.runner.worker import Worker, this_worker
 
 __all__ = ["Order", "Outcome", "perform"]
@@ -52,7 +51,8 @@ def perform(order: Order) -> Outcome:
     try:
         answer = _ask(worker, order)
     except OracleError as fault:
-        worker.fail(order.attempt, fault.failure, str(fault), time.perf_counter() - began)
+        message = str(fault) if fault.kept is None else f"{fault}; its files are in {fault.kept}"
+        worker.fail(order.attempt, fault.failure, message, time.perf_counter() - began)
         return "failed"
     worker.deliver(answer)
     return "finished"
@@ -69,12 +69,7 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     atoms = structure_atoms(order.structure)
     with worker.busy(order.attempt, order) as sandbox:
         began = time.perf_counter()
-        observations = sandbox.evaluate(atoms, order.kinds)
+        call = f"{order.calculation[:16]}-{order.attempt}"
+        observations = sandbox.evaluate(atoms, order.kinds, call=call, gated=True)
         seconds = observations.seconds or time.perf_counter() - began
-    if not observations.values:
-        why = "; ".join(f"{k}: {r}" for k, r in observations.missing.items()) or "it answered nothing"
-        raise OracleError(why, failure="not supported")
-    faults = gate.check(atoms, order.kinds, observations)
-    if faults:
-        raise OracleError("; ".join(faults), failure="bad answer")
     return answers.AnswerFile(order.attempt, order.calculation, worker.session.id, order.kinds, seconds, observations)

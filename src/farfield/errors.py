@@ -6,7 +6,12 @@ FarfieldError
 ├── BasisError (ValueError)           atoms that the surrogate cannot describe
 ├── FitError (ValueError)             observations that the prior cannot carry
 ├── OracleError (RuntimeError)        a reference method failed; `failure` names the class
-│   ├── OracleLoadError (ImportError) an oracle that cannot be found or imported
+│   ├── OracleLoadError (ImportError) an oracle that cannot be made; by its reason:
+│   │   ├── OracleMissing (LookupError)       no package registers the name
+│   │   ├── OracleAmbiguous                   two packages register it
+│   │   ├── OracleNotImportable               its module, or a package it needs, cannot be imported
+│   │   ├── OracleWrongType (TypeError)       what was found is no oracle
+│   │   └── OracleParameterError (ValueError) a parameter is unknown, lacking or wrong
 │   ├── OracleTimeout (TimeoutError)  the call passed its wall time
 │   └── OracleCrash                   the process died or left its memory limit
 ├── RecordError (RuntimeError)        the database refuses; nothing was written
@@ -25,10 +30,15 @@ __all__ = [
     "CrystalError",
     "FarfieldError",
     "FitError",
+    "OracleAmbiguous",
     "OracleCrash",
     "OracleError",
     "OracleLoadError",
+    "OracleMissing",
+    "OracleNotImportable",
+    "OracleParameterError",
     "OracleTimeout",
+    "OracleWrongType",
     "RecordError",
     "SchemaError",
 ]
@@ -59,7 +69,10 @@ class FitError(FarfieldError, ValueError):
 
 
 class OracleError(FarfieldError, RuntimeError):
-    """A reference calculation failed. `failure` is one of the failure classes of `oracles.oracle`."""
+    """A reference calculation failed. `failure` is one of the failure classes of `oracles.oracle`; `kept` names the
+    folder with its files and output, where they were kept."""
+
+    kept: str | None = None
 
     def __init__(self, message: str, *, failure: str = "crashed") -> None:
         super().__init__(message)
@@ -67,10 +80,34 @@ class OracleError(FarfieldError, RuntimeError):
 
 
 class OracleLoadError(OracleError, ImportError):
-    """An oracle that is not installed, not importable or not an oracle."""
+    """An oracle that cannot be made; the subclasses say why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, failure="input error")
+
+
+class OracleMissing(OracleLoadError, LookupError):
+    """No installed package registers an oracle of this name."""
+
+
+class OracleAmbiguous(OracleLoadError):
+    """Two packages register an oracle of this name."""
+
+
+class OracleNotImportable(OracleLoadError):
+    """The oracle's module, or a package or program that it needs, is not there or does not load."""
+
+
+class OracleWrongType(OracleLoadError, TypeError):
+    """What the name stands for is no oracle: it lacks a method or an attribute, or one has a wrong value."""
+
+
+class OracleParameterError(OracleLoadError, ValueError):
+    """A parameter of the oracle is unknown, lacking or wrong. `key` is dotted: ``oracle.parameters.cutoff``."""
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class OracleTimeout(OracleError, TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from farfield.errors import OracleError
+from farfield.oracles.emt import EMTOracle
 from farfield.oracles.observation import Observations
 
 SLEEPER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
@@ -64,6 +66,11 @@ class Exiting(Sound):
             os._exit(7)
 
 
+class Quitting(Sound):
+    def act(self, atoms: Atoms) -> None:
+        os._exit(7)
+
+
 class ForkedAndGone(Sound):
     """Dies while a process that it forked keeps its pipe open."""
 
@@ -82,6 +89,13 @@ class Endless(Sound):
     def act(self, atoms: Atoms) -> None:
         while True:
             pass
+
+
+class EndlessInC(Sound):
+    """Loops in C with the interpreter's lock held: no signal handler of Python ever runs."""
+
+    def act(self, atoms: Atoms) -> None:
+        all(itertools.repeat(True))
 
 
 class Stubborn(Sound):
@@ -170,7 +184,64 @@ class Answering(Sound):
             return Observations({"E": 0.0, "F": np.zeros((n, 3))}, converged=False)
         if fault == "silent":
             return Observations({"E": 0.0})
+        if fault == "one atom too few":
+            return Observations({"E": 0.0, "F": np.zeros((n - 1, 3))})
+        if fault == "net force":
+            return Observations({"E": 0.0, "F": np.ones((n, 3))})
         raise AssertionError(fault)
+
+
+class Leftover(Sound):
+    """Reads the answer of the last call: every second cell gets that of the one before."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        self.calls += 1
+        if self.calls % 2:
+            self.last = _emt(atoms, kinds)
+        return self.last
+
+
+class WrongSign(Sound):
+    """EMT with the gradient for the forces."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        answer = _emt(atoms, kinds)
+        if "F" in answer.values:
+            answer.values["F"] = -np.asarray(answer.values["F"])
+        return answer
+
+
+class Stressless(Sound):
+    """EMT without a virial, though it says that it has one."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        return _emt(atoms, [k for k in kinds if k != "V"])
+
+
+class Writing(Sound):
+    """Leaves files behind, prints, and fails when atom 0 is above z = 1 Å."""
+
+    def act(self, atoms: Atoms) -> None:
+        with open("density.dat", "wb") as file:
+            file.write(bytes(1000))
+        print("wrote the density", flush=True)
+        if atoms.positions[0, 2] > 1.0:
+            raise OracleError("no convergence", failure="not converged")
+
+
+class Moody(Sound):
+    """EMT that misbehaves by the height of atom 0, in 0.01 Å: the number of an entry of `MOODS`, 0 for none."""
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Any:
+        mood = MOODS[round(100 * atoms.positions[0, 2])]
+        if mood is None:
+            return _emt(atoms, kinds)
+        kind, parameters = mood
+        return kind(**parameters).evaluate(atoms, kinds)
+
+
+def _emt(atoms: Atoms, kinds: Sequence[str]) -> Observations:
+    return EMTOracle().evaluate(atoms, kinds)
 
 
 class Unloadable(Sound):
@@ -183,3 +254,34 @@ class SlowToLoad(Sound):
     def __init__(self) -> None:
         super().__init__()
         time.sleep(600)
+
+
+class Unsupported(Sound):
+    supports = frozenset({"E", "FC"})
+
+
+class Meshless(Sound):
+    mesh = "gamma"
+
+
+class Unhashable(Sound):
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"adapter": "unhashable", "cutoffs": np.ones(3)}
+
+
+MOODS: tuple[tuple[type[Sound], dict[str, Any]] | None, ...] = (
+    None,
+    (Segfaulting, {}),
+    (Quitting, {}),
+    (Endless, {}),
+    (EndlessInC, {}),
+    (Fleeing, {}),
+    (Stubborn, {}),
+    (Bomb, {}),
+    (Answering, {"fault": "nan forces"}),
+    (Answering, {"fault": "wrong shape"}),
+    (Answering, {"fault": "one atom too few"}),
+    (Stressless, {}),
+    (Answering, {"fault": "not converged"}),
+    (Noisy, {}),
+)

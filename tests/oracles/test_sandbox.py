@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from processes import gone, soon, working_in
 
 from farfield.errors import OracleCrash, OracleError, OracleTimeout
-from farfield.oracles import gate
 from farfield.oracles.child import decode_call, encode_call
 from farfield.oracles.emt import EMTOracle
 from farfield.oracles.sandbox import Sandbox
 from farfield.oracles.supervisor import LOG_LIMIT, descendants
+from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.decision import Answer, Decision, OracleInfo, Stop
+from farfield.service.campaign.loop import Loop
 
 HERE = Path(__file__).parent
 Make = Callable[..., Sandbox]
@@ -36,42 +39,6 @@ def below(sandbox: Sandbox) -> list[int]:
     """Everything below the supervisor; zombies too, since one may still have a living thread."""
     assert sandbox.pid is not None
     return descendants(sandbox.pid, zombies=True)
-
-
-def working_in(folder: Path) -> list[int]:
-    """All processes of this host that work in `folder`, which an oracle's offspring do wherever it has fled to."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                where = os.readlink(entry / "cwd")
-            except OSError:
-                continue
-            if where.startswith(f"{folder}{os.sep}") and alive(int(entry.name)):
-                found.append(int(entry.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Whether `condition` comes true within the seconds that a busy machine may need."""
-    deadline = time.monotonic() + 15
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether all have ended."""
-    return soon(lambda: not any(alive(p) for p in pids))
 
 
 @pytest.fixture
@@ -92,7 +59,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     assert gone(seen)
     assert soon(lambda: not working_in(tmp_path))
     assert set(descendants(os.getpid())) <= before
-    assert not list((tmp_path / "scratch").glob("*"))  # folder and log are removed
+    left = {p.name for p in (tmp_path / "scratch").glob("*")}
+    assert left <= {"failed", "output"}  # folder and log are removed
 
 
 def test_same_answer_as_in_process(tmp_path: Path) -> None:
@@ -112,14 +80,17 @@ def test_one_child_answers_many_calls_in_its_scratch(make: Make, tmp_path: Path)
     answers = [sandbox.evaluate(cell(), ("E",)) for _ in range(5)]
     assert [a.values["E"] for a in answers] == [1, 2, 3, 4, 5]
     assert len({a.settings["pid"] for a in answers}) == 1
-    assert Path(answers[0].settings["folder"]).parent == tmp_path / "scratch"
+    folders = [Path(a.settings["folder"]) for a in answers]
+    assert len(set(folders)) == 5
+    assert {f.parents[1] for f in folders} == {tmp_path / "scratch"}
+    assert not any(f.exists() for f in folders)
 
 
 def test_magnetic_moments_cross() -> None:
     atoms = cell()
     atoms.set_initial_magnetic_moments([1.0, -1.0, 0.5, 0.0])
-    back, kinds = decode_call(encode_call(atoms, ("E", "F")))
-    assert kinds == ("E", "F")
+    back, kinds, folder = decode_call(encode_call(atoms, ("E", "F"), "/scratch/x"))
+    assert (kinds, folder) == (("E", "F"), "/scratch/x")
     assert back == atoms
     assert np.array_equal(back.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments())
 
@@ -152,7 +123,7 @@ def test_death_is_seen_though_a_fork_holds_the_pipe(make: Make) -> None:
     assert below(sandbox) == []
 
 
-@pytest.mark.parametrize("name", ["Endless", "Stubborn", "Fleeing", "Headless"])
+@pytest.mark.parametrize("name", ["Endless", "EndlessInC", "Stubborn", "Fleeing", "Headless"])
 def test_wall_time(make: Make, tmp_path: Path, name: str) -> None:
     sandbox = make(name, wall_time=0.7)
     with pytest.raises(OracleTimeout, match=r"within 0\.7 s") as fault:
@@ -202,6 +173,8 @@ def test_an_exception_is_a_crash_in_one_line_and_the_child_lives_on(make: Make) 
     [
         ("nan forces", "bad answer"),
         ("wrong shape", "bad answer"),
+        ("one atom too few", "bad answer"),
+        ("net force", "bad answer"),
         ("nothing", "bad answer"),
         ("objects", "bad answer"),
         ("not converged", "not converged"),
@@ -210,7 +183,7 @@ def test_an_exception_is_a_crash_in_one_line_and_the_child_lives_on(make: Make) 
 def test_wrong_answers_have_their_class(make: Make, fault: str, failure: str) -> None:
     sandbox = make("Answering", fault=fault)
     with pytest.raises(OracleError) as raised:
-        gate.demand(cell(), ("E", "F"), sandbox.evaluate(cell(), ("E", "F")))
+        sandbox.evaluate(cell(), ("E", "F"), gated=True)
     assert raised.value.failure == failure
 
 
@@ -322,3 +295,53 @@ def test_nothing_outlives_a_killed_worker(tmp_path: Path) -> None:
     worker.wait()
     worker.stdout.close()
     assert gone([supervisor, *seen])
+
+
+def shaken(seed: int) -> Atoms:
+    atoms = cell()
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def test_the_answer_to_the_last_cell_is_a_bad_answer(make: Make) -> None:
+    sandbox = make("Leftover")
+    for seed in (0, 2):
+        assert sandbox.evaluate(shaken(seed), ("E", "F")).kinds == ("E", "F")
+        with pytest.raises(OracleError, match="bit for bit") as fault:
+            sandbox.evaluate(shaken(seed + 1), ("E", "F"))
+        assert fault.value.failure == "bad answer"
+
+
+def test_the_same_crystal_may_have_the_same_answer(make: Make) -> None:
+    sandbox = make("Leftover")
+    atoms = shaken(0)
+    sandbox.evaluate(atoms, ("E", "F"))
+    atoms.positions += atoms.cell.array[0]
+    assert sandbox.evaluate(atoms, ("E", "F")).kinds == ("E", "F")
+
+
+def test_forces_of_the_wrong_sign_stop_a_campaign_before_its_first_paid_round(make: Make) -> None:
+    """No gate can see it in one answer: the opening's displaced pair does (decisions A10)."""
+    sandbox = make("WrongSign")
+    config = CampaignConfig.from_mapping({"host": {"lattice_constant": 3.59}, "target": {"size": 4}})
+    loop = Loop(config, OracleInfo("wrong sign"))
+    decision = loop.ask()
+    assert isinstance(decision, Decision)
+    answers = []
+    for p in decision.proposals:
+        v = sandbox.evaluate(p.atoms, p.kinds, gated=True).values
+        answers.append(Answer(p.ordinal, str(p.ordinal), v.get("E"), v.get("F"), v.get("V")))  # type: ignore[arg-type]
+    loop.tell(decision, answers)
+    stop = loop.ask()
+    assert isinstance(stop, Stop)
+    assert stop.exit_code == 1
+    assert stop.reason.startswith("bad answer: the oracle's forces are not -dE/dx")
+
+
+def test_a_stress_that_is_left_out_is_not_supported_and_the_rest_is_kept(make: Make) -> None:
+    sandbox = make("Stressless")
+    answer = sandbox.evaluate(shaken(0), ("E", "F", "V"), gated=True)
+    assert answer.kinds == ("E", "F")
+    with pytest.raises(OracleError, match="V: not supported") as fault:
+        sandbox.evaluate(shaken(0), ("V",), gated=True)
+    assert fault.value.failure == "not supported"

@@ -31,6 +31,7 @@ def test_an_empty_file_is_a_campaign(tmp_path: Path) -> None:
     [
         ("[target]\ntol_gea = 0.1", "target.tol_gea", "did you mean target.tol_geo?"),
         ("[campaign]\nseed = 9223372036854775808", "campaign.seed", "less than 9223372036854775808"),
+        ("[defect]\nposition = 'octahedral'", "defect.position", "is for interstitials"),
         ("[oracle]\nparameters = { sigma = nan }", "oracle.parameters", "finite numbers"),
         ("[oracle]\nparameters = { day = 1979-05-27 }", "oracle.parameters", "no dates"),
         ("[target]\nseed = 1", "target.seed", "did you mean campaign.seed?"),

@@ -99,20 +99,6 @@ def test_an_oracle_inside_the_model_class_is_found_exactly() -> None:
         assert max(e["core"], e["fc"], e["v"], e["fold"]) < 2e-4
 
 
-def test_a_failed_answer_stops_with_its_reason() -> None:
-    loop = Loop(config(), OracleInfo("emt"))
-    decision = loop.ask()
-    assert isinstance(decision, Decision)
-    answers = [answer(p, emt) for p in decision.proposals]
-    answers[0] = Answer(0, "c0", failure="timed out")
-    loop.tell(decision, answers)
-    stop = loop.ask()
-    assert isinstance(stop, Stop)
-    assert not stop.converged
-    assert stop.exit_code == 1
-    assert "timed out" in stop.reason
-
-
 def test_forces_of_the_wrong_sign_are_a_bad_answer() -> None:
     _, stop = play(config(), lambda atoms: (emt(atoms)[0], -emt(atoms)[1], emt(atoms)[2]))
     assert stop is not None

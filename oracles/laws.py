@@ -1,0 +1,326 @@
+"""The laws of the contract: what each check calls, compares and concludes (`contract` runs them)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farfield.oracles import gate
+from farfield.oracles.fingerprint import fingerprint_text
+from farfield.oracles.observation import VOIGT, Observations
+from farfield.oracles.probe import SAFETY, Finding, NotJudgedError, Probe, unit
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["LAWS", "Law", "Noise", "measure_noise"]
+
+Array = NDArray[np.float64]
+COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
+MESH_BOUND = 1e-4
+"""eV per atom between equivalent meshes (decisions C2)."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations between equal cells (decisions C10): eV per atom, eV/Å, eV per atom."""
+
+    energy: float
+    force: float
+    virial: float
+
+
+def _answer(p: Probe) -> Finding:
+    """One call passes the gate and leaves the atoms alone."""
+    before = p.atoms.copy()
+    given = p.atoms.copy()
+    p.call(given, p.kinds)
+    if given != before:
+        return Finding(False, "the oracle changed the atoms that it was given; work on a copy")
+    answered = p.base.kinds
+    return Finding(True, f"{', '.join(answered)} are finite, of the right shape, and forces sum to zero")
+
+
+def _kinds(p: Probe) -> Finding:
+    """Every kind that the oracle says it supports is answered, alone as well as with the others."""
+    for kind in sorted(p.oracle.supports):
+        if kind not in p.base.values:
+            why = p.base.missing.get(kind, "it gives no reason")
+            return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
+        alone = p.call(p.atoms.copy(), (kind,))
+        off = float(np.abs(np.asarray(alone.values[kind]) - np.asarray(p.base.values[kind])).max())
+        if off > p.allowed(kind):
+            return Finding(
+                False, f"{kind} asked alone differs by {off:.3g} {unit(kind)} from {kind} asked with the others"
+            )
+    return Finding(True, f"{', '.join(p.base.kinds)} are answered, each alone as with the others")
+
+
+def _fingerprint(p: Probe) -> Finding:
+    """The fingerprint is JSON and does not change from call to call."""
+    if fingerprint_text(p.oracle) != fingerprint_text(p.oracle):
+        return Finding(False, "the fingerprint differs from call to call; leave times and paths out of it")
+    return Finding(True, "it is JSON and stays the same")
+
+
+def _own_answer(p: Probe) -> Finding:
+    """Another cell gets another answer: nothing is left over from the last call."""
+    other = p.moved(np.random.default_rng(4).normal(scale=0.05, size=(len(p.atoms), 3)))
+    p.ask(p.atoms)
+    if gate.repeated(p.atoms, p.base, other, p.ask(other)):
+        return Finding(False, "two different cells have the same answer, bit for bit: is it that of the last call?")
+    return Finding(True, "different cells have different answers")
+
+
+def _repeatability(p: Probe) -> Finding:
+    """The same cell again, after others in between, gives the same answer; to the last bit where analytic."""
+    answers = [p.base]
+    for k in range(2):
+        p.ask(p.moved(np.random.default_rng(5 + k).normal(scale=0.05, size=(len(p.atoms), 3))))
+        answers.append(p.ask(p.atoms))
+    finding = p.agree(answers[1], answers[2], "the same cell gives the same answer")
+    for kind in p.base.kinds:
+        values = np.array([np.asarray(a.values[kind], float) for a in answers])
+        p.spread[kind] = float(np.ptp(values, axis=0).max())
+    if p.oracle.analytic and any(p.spread.values()):
+        worst = max(p.spread, key=lambda k: p.spread[k])
+        text = f"{worst} varies by {p.spread[worst]:.3g} {unit(worst)}; an oracle that says analytic repeats every bit"
+        return Finding(False, text, p.spread[worst], 0.0, unit(worst))
+    return Finding(finding.passed if p.oracle.analytic else True, finding.detail, finding.figure, 1.0, "x bound")
+
+
+def _doubled(p: Probe) -> Finding:
+    """Two copies of the cell have twice the energy and the same forces. Not for a mesh: there it is no law."""
+    one, two = p.base, p.ask(p.atoms * (2, 1, 1))
+    if "E" in one.values and "E" in two.values:
+        first, second = float(one.values["E"]), float(two.values["E"])
+        if abs(first) > 1e-3 and abs(second / first - 1) < 0.01:
+            p.per_atom = True
+            return Finding(False, "the doubled cell has the energy of the cell: give totals, not energies per atom")
+    if p.oracle.mesh != "none":
+        raise NotJudgedError(f"no law for an oracle with the mesh {p.oracle.mesh!r}")
+    values: dict[str, Any] = {}
+    if "E" in two.values:
+        values["E"] = float(two.values["E"]) / 2
+    if "F" in two.values:
+        values["F"] = np.asarray(two.values["F"])[: len(p.atoms)]  # ASE repeats cell by cell
+    return p.agree(one, Observations(values), "the doubled cell has twice the energy and the same forces", "EF")
+
+
+def _meshes(p: Probe) -> Finding:
+    """A supercell whose mesh is the cell's, folded, has the cell's energy per atom (decisions C2)."""
+    if p.oracle.mesh == "none":
+        raise NotJudgedError("the oracle has no mesh")
+    mesh = p.base.settings.get("mesh")
+    if mesh is None:
+        raise NotJudgedError("the oracle does not tell its mesh: put it into Observations.settings['mesh']")
+    seen = []
+    for repeat in ((2, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1)):
+        answer = p.ask(p.atoms * repeat)
+        theirs = answer.settings.get("mesh")
+        seen.append("x".join(map(str, theirs or ())))
+        if theirs is None or [m * n for m, n in zip(theirs, repeat, strict=True)] != list(mesh):
+            continue
+        one, many = (float(p.value(a, "E")) for a in (p.base, answer))
+        n = len(p.atoms)
+        off = float(abs(many / np.prod(repeat) - one)) / n
+        limit = MESH_BOUND + SAFETY * p.noise("E") / n
+        shape, first = ("x".join(map(str, k)) for k in (repeat, mesh))
+        text = f"{shape} cells with the mesh {seen[-1]} against one with {first}"
+        return Finding(off <= limit, text, off, limit, "eV/atom")
+    raise NotJudgedError(f"no folded mesh of {list(mesh)} among {', '.join(seen)}: use a cell or spacing that has one")
+
+
+def _forces(p: Probe) -> Finding:
+    """F is -dE/dx along a random direction of all atoms, by central differences."""
+    direction = np.random.default_rng(0).normal(size=(len(p.atoms), 3))
+    direction /= np.linalg.norm(direction)
+    step = 1e-3 if p.oracle.analytic else 0.03
+    slope = -(p.energy(p.moved(step * direction)) - p.energy(p.moved(-step * direction))) / (2 * step)
+    told = float((np.asarray(p.told("F")) * direction).sum())
+    limit = p.tolerances.force + SAFETY * (p.noise("E") / step + p.noise("F") * np.sqrt(direction.size))
+    sign = "; the sign is wrong" if abs(slope - told) > limit >= abs(slope + told) else ""
+    text = f"-dE/dx {slope:.6g}, F {told:.6g} eV/Å along a random direction{sign}"
+    return Finding(abs(slope - told) <= limit, text, abs(slope - told), float(limit), "eV/Å")
+
+
+def _virial(p: Probe) -> Finding:
+    """V is -dE/d(strain) for each Voigt component, by central differences; the shear strains are symmetric."""
+    step = 2e-4 if p.oracle.analytic else 5e-3
+    told = np.asarray(p.told("V"), float)
+    slopes = []
+    for i, j in VOIGT:
+        energies = []
+        for sign in (1, -1):
+            strain = np.zeros((3, 3))
+            # Half in each triangle: the slope is then that of the engineering shear, the component of V itself.
+            strain[i, j] += 0.5 * sign * step
+            strain[j, i] += 0.5 * sign * step
+            strained = p.atoms.copy()
+            strained.set_cell(p.atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+            energies.append(p.energy(strained))
+        slopes.append(-(energies[0] - energies[1]) / (2 * step))
+    slope = np.array(slopes)
+    limit = p.tolerances.virial * len(p.atoms) + SAFETY * (p.noise("E") / step + p.noise("V"))
+    k = int(np.abs(slope - told).argmax())
+    off = float(abs(slope[k] - told[k]))
+    hint = "; the sign is wrong" if off > limit >= np.abs(slope + told).max() else ""
+    text = f"worst component {COMPONENTS[k]}: -dE/d(strain) {slope[k]:.6g}, V {told[k]:.6g} eV{hint}"
+    return Finding(off <= limit, text, off, float(limit), "eV")
+
+
+def _force_constants(p: Probe) -> Finding:
+    """A column of FC, from forces of one displaced atom, against forces along another direction: d2E/dadb = d2E/dbda.
+
+    The column's product with a random direction v of all atoms equals the change of that atom's force along v.
+    """
+    step = 0.01 if p.oracle.analytic else 0.02
+    e = np.zeros((len(p.atoms), 3))
+    e[0] = np.array([0.6, -0.48, 0.64])
+    v = np.random.default_rng(7).normal(size=e.shape)
+    v /= np.linalg.norm(v)
+
+    def slope(direction: Array) -> Array:
+        return -(p.forces(p.moved(step * direction)) - p.forces(p.moved(-step * direction))) / (2 * step)
+
+    column = slope(e)
+    here, there = float((column * v).sum()), float((slope(v) * e).sum())
+    limit = p.tolerances.force_constant + SAFETY * p.noise("F") / step
+    text = f"FC column along a random direction {here:.6g}, from displacements along it {there:.6g} eV/Å^2"
+    return Finding(abs(here - there) <= limit, text, abs(here - there), float(limit), "eV/Å^2")
+
+
+def _translation(p: Probe) -> Finding:
+    """A shift of all atoms by no fraction of any grid changes nothing."""
+    shifted = p.moved(np.array([0.037, -0.031, 0.023]) @ p.atoms.cell.array)
+    return p.agree(p.base, p.ask(shifted), "E, F and V of a shifted cell agree")
+
+
+def _images(p: Probe) -> Finding:
+    """Atoms moved by whole lattice vectors are the same atoms."""
+    hops = np.random.default_rng(8).integers(-1, 2, size=(len(p.atoms), 3))
+    hops[0] = (1, -1, 0)
+    there = p.moved(hops @ p.atoms.cell.array)
+    return p.agree(p.base, p.ask(there), "atoms moved by lattice vectors change nothing")
+
+
+def _rotation(p: Probe) -> Finding:
+    """Turning cell and atoms turns the forces and the virial with them."""
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    turned = p.atoms.copy()
+    turned.set_cell(p.atoms.cell.array @ turn.T)
+    turned.positions = p.atoms.positions @ turn.T
+    values: dict[str, Any] = dict(p.base.values)
+    if "F" in values:
+        values["F"] = np.asarray(values["F"]) @ turn.T
+    if "V" in values:
+        tensor = np.zeros((3, 3))
+        for (i, j), v in zip(VOIGT, np.asarray(values["V"]), strict=True):
+            tensor[i, j] = tensor[j, i] = v
+        tensor = turn @ tensor @ turn.T
+        values["V"] = np.array([tensor[i, j] for i, j in VOIGT])
+    return p.agree(Observations(values), p.ask(turned), "E, F and V turn with the cell")
+
+
+def _permutation(p: Probe) -> Finding:
+    """The order of the atoms does not matter; forces follow their atoms."""
+    order = np.random.default_rng(2).permutation(len(p.atoms))
+    values: dict[str, Any] = dict(p.base.values)
+    if "F" in values:
+        values["F"] = np.asarray(values["F"])[order]
+    return p.agree(Observations(values), p.ask(p.atoms[order]), "E, F and V do not depend on the order of the atoms")
+
+
+def measure_noise(ask: Callable[[Atoms], Observations], atoms: Atoms) -> Noise:
+    """Standard deviations of E, F, V between the cell, two translations of it and a permutation (decisions C10)."""
+    n = len(atoms)
+    order = np.random.default_rng(9).permutation(n)
+    back = np.argsort(order)
+    answers: list[dict[str, Any]] = [ask(atoms).values]
+    for shift in ((0.0137, 0.0291, 0.0418), (0.0353, -0.0179, 0.0111)):
+        there = atoms.copy()
+        there.positions += np.array(shift) @ atoms.cell.array
+        answers.append(ask(there).values)
+    swapped = dict(ask(atoms[order]).values)
+    if "F" in swapped:
+        swapped["F"] = np.asarray(swapped["F"])[back]
+    answers.append(swapped)
+
+    def sigma(kind: str) -> float:
+        if not all(kind in a for a in answers):
+            return float("nan")
+        values = np.array([np.asarray(a[kind], float) for a in answers])
+        return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
+
+    return Noise(sigma("E") / n, sigma("F"), sigma("V") / n)
+
+
+def _noise(p: Probe) -> Finding:
+    """sigma_E, sigma_F and sigma_V; an analytic oracle declares that it has none (other checks see to that)."""
+    s, t = measure_noise(p.ask, p.atoms), p.tolerances
+    if p.per_atom:
+        s = Noise(s.energy * len(p.atoms), s.force, s.virial)
+    text = f"sigma_E {s.energy:.2g} eV/atom, sigma_F {s.force:.2g} eV/Å, sigma_V {s.virial:.2g} eV/atom"
+    if p.oracle.analytic:
+        return Finding(None, text + "; it declares itself analytic")
+    pairs = ((s.energy, t.energy), (s.force, t.force), (s.virial, t.virial))
+    share = max(x / (t.noise * bound) for x, bound in pairs if np.isfinite(x))
+    return Finding(share <= 1, text, share, 1.0, "x bound")
+
+
+def _time(p: Probe) -> Finding:
+    """Wall time of a call, and its exponent in the number of atoms from one, two and four cells."""
+    sizes: list[int] = []
+    seconds: list[float] = []
+    for repeat in ((1, 1, 1), (2, 1, 1), (2, 2, 1)):
+        cell = p.atoms * repeat
+        taken: list[float] = []
+        while not taken or (len(taken) < 3 and sum(taken) < 1):  # the first call may load what the others find
+            began = time.perf_counter()
+            answer = p.ask(cell)
+            taken.append(answer.seconds or time.perf_counter() - began)
+        sizes.append(len(cell))
+        seconds.append(min(taken))
+        if seconds[-1] > 60:
+            break
+    text = f"{seconds[0]:.3g} s for {sizes[0]} atoms"
+    if len(sizes) > 1:
+        exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        text += f", {seconds[-1]:.3g} s for {sizes[-1]}: as atoms^{exponent:.2f}"
+    return Finding(None, text, seconds[0], None, "s")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A check, the kinds that it needs, and whether nothing after it can be judged when it fails."""
+
+    check: Callable[[Probe], Finding]
+    needs: frozenset[str] = frozenset()
+    fatal: bool = False
+
+
+LAWS: dict[str, Law] = {
+    "answer": Law(_answer, fatal=True),
+    "own answer": Law(_own_answer, fatal=True),
+    "fingerprint": Law(_fingerprint),
+    "repeatability": Law(_repeatability),
+    "declared kinds": Law(_kinds),
+    "doubled cell": Law(_doubled),
+    "energies across meshes": Law(_meshes, frozenset("E")),
+    "F = -dE/dx": Law(_forces, frozenset("EF")),
+    "V = -dE/d(strain)": Law(_virial, frozenset("EV")),
+    "force constants": Law(_force_constants, frozenset("F")),
+    "translation": Law(_translation),
+    "periodic images": Law(_images),
+    "rotation": Law(_rotation),
+    "permutation": Law(_permutation),
+    "noise": Law(_noise),
+    "time of a call": Law(_time),
+}
+"""In the order in which they are made: what later ones allow for is found first."""

@@ -1,0 +1,118 @@
+"""One round in which every second call misbehaves: each ends in its own class, the others are answered, none stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from distributed import Client
+from processes import soon, working_in
+from sqlalchemy import select
+
+from farfield.db import schema
+from farfield.db.engine import open_database
+from farfield.oracles import registry
+from farfield.oracles.emt import EMTOracle
+from farfield.service.campaign.config import CampaignConfig, ClusterSection
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal, Stop
+from farfield.service.runner.budgets import ATTEMPTS
+from farfield.service.runner.clusters import connect
+from farfield.service.runner.runner import Runner
+
+ORACLES = Path(__file__).parents[2] / "oracles"
+EXPECTED = {
+    "Segfaulting": "crashed",
+    "Quitting": "crashed",
+    "Endless": "timed out",
+    "EndlessInC": "timed out",
+    "Fleeing": "timed out",
+    "Stubborn": "timed out",
+    "Bomb": "out of memory",
+    "nan forces": "bad answer",
+    "wrong shape": "bad answer",
+    "one atom too few": "bad answer",
+    "Stressless": "not supported",
+    "not converged": "not converged",
+    "Noisy": None,
+}
+"""The failure class in which a calculation ends, by the mood of its oracle, in the order of `misbehaving.MOODS`."""
+
+
+class Once:
+    """A loop of one decision that keeps what it is told."""
+
+    surrogate = None
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.told: list[Answer] = []
+
+    def start(self, decisions: Sequence[Decision], answers: Sequence[Sequence[Answer]]) -> Once:
+        return self
+
+    def ask(self) -> Decision | Stop:
+        return Stop("the round is over", True, 0) if self.told else self.decision
+
+    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        self.told = list(answers)
+
+    def estimate(self) -> None:
+        return None
+
+    def derived(self) -> list[DerivedForceConstants]:
+        return []
+
+
+def cell(mood: int, seed: int = 0) -> Atoms:
+    """A cell whose first atom's height tells the oracle how to behave (`misbehaving.Moody`)."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.positions[1:] += np.round(0.05 * np.random.default_rng(100 * seed + mood).normal(size=(3, 3)), 8)
+    atoms.positions[0, 2] = 0.01 * mood
+    return atoms
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.syspath_prepend(str(ORACLES))  # spawned workers take the path along
+    with connect(ClusterSection(workers=2), one_host=True) as client:
+        yield client
+
+
+def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client: Client, tmp_path: Path) -> None:
+    moods = [*range(1, len(EXPECTED) + 1)]
+    cells = [c for mood in moods for c in (cell(mood), cell(0, seed=mood))]
+    proposals = tuple(Proposal(k, a, ("E", "F", "V"), "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
+    loop = Once(Decision(0, "all moods", proposals, (), 0, {"model": "power"}, {}, {}, b"state"))
+    config = CampaignConfig.from_mapping(
+        {
+            "oracle": {"name": "misbehaving:Moody", "wall_time": 1.5, "memory": 400},
+            "run": {"folder": str(tmp_path)},
+        }
+    )
+    url = f"sqlite:///{tmp_path / 'campaign.db'}"
+    with open_database(url, create=True) as database:
+        result = Runner(config, database, client, registry.load(config.oracle.name), loop.start).run()
+        with database.read() as connection:
+            a = schema.attempt.c
+            rows = connection.execute(select(a.failure, a.message).where(a.state == "failed")).all()
+    assert result.converged  # the round went on to its end
+    assert soon(lambda: not working_in(tmp_path))
+
+    bad, good = loop.told[::2], loop.told[1::2]
+    assert {name: answer.failure for name, answer in zip(EXPECTED, bad, strict=True)} == EXPECTED
+    direct = EMTOracle()
+    for answer, atoms in zip(good, cells[1::2], strict=True):
+        assert answer.failure is None
+        assert answer.energy == direct.evaluate(atoms, ("E",)).values["E"]
+    stressless = bad[list(EXPECTED).index("Stressless")]
+    assert stressless.energy is not None  # what was answered stays
+    assert stressless.virial is None
+
+    counted = {f: [x.failure for x in rows].count(f) for f in {x.failure for x in rows}}
+    calculations = [f for f in EXPECTED.values() if f is not None]
+    assert counted == {f: ATTEMPTS[f] * calculations.count(f) for f in set(calculations)}
+    assert all(x.message and "\n" not in x.message for x in rows)

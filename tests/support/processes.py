@@ -1,0 +1,44 @@
+"""What runs on this host, by /proc: whether an oracle has left something behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def working_in(folder: Path) -> list[int]:
+    """All processes of this host that work in `folder`, which an oracle's offspring do wherever it has fled to."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                where = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if where.startswith(f"{folder}{os.sep}") and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true within the seconds that a busy machine may need."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all have ended."""
+    return soon(lambda: not any(alive(p) for p in pids))
