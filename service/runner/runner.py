@@ -322,6 +322,7 @@ def order_for(
         kinds=kinds,
         oracle=oracle.name,
         parameters=dict(oracle.parameters),
+        base=str(config.base),
         fingerprint=fingerprint,
         wall_time=oracle.wall_time,
         memory=oracle.memory,
