@@ -1,7 +1,7 @@
 """The oracle's own process: loads the oracle once, then answers frames until its pipe closes (decisions B3).
 
-Frames are length-prefixed packing blocks. The oracle is loaded in the worker's folder, so that relative paths among its
-parameters mean the same as there; every call works in a scratch folder of its own, which ``FARFIELD_SCRATCH`` names.
+Frames are length-prefixed packing blocks. The oracle is loaded in the sandbox's `base`, so that relative paths among
+its parameters count from there; every call works in a scratch folder of its own, which ``FARFIELD_SCRATCH`` names.
 The pipe is moved away from file descriptor 1 first, so that whatever an oracle or its libraries print goes to the log
 and cannot damage an answer.
 """

@@ -6,11 +6,14 @@ An oracle is named by its entry point, or by ``package.module:Factory`` without 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
@@ -57,16 +60,18 @@ def available() -> dict[str, Available]:
     return out
 
 
-def load(name: str, parameters: Mapping[str, Any] | None = None) -> Oracle:
-    """The oracle `name` made with `parameters`.
+def load(name: str, parameters: Mapping[str, Any] | None = None, base: str | os.PathLike[str] | None = None) -> Oracle:
+    """The oracle `name` made with `parameters`; relative paths among these count from `base` (default: where we are).
 
     Raises OracleMissing (with the nearest known name), OracleAmbiguous, OracleNotImportable, OracleWrongType or
     OracleParameterError, each one line; or what the oracle itself raises of farfield's errors.
     """
     factory = _factory(name)
     arguments = checked(name, factory, parameters or {})
+    here = base is not None and Path(base).is_dir()  # on another host it may not be there, nor be needed
     try:
-        oracle = factory(**arguments)
+        with chdir(base) if here and base is not None else nullcontext():
+            oracle = factory(**arguments)
     except FarfieldError:
         raise
     except ImportError as error:

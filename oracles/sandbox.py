@@ -42,8 +42,8 @@ class Sandbox:
     `wall_time` in s bounds one call, `startup` in s the import and construction of the oracle before the first one,
     `memory_mb` the resident memory of the oracle and all it started. `scratch`: folder in which a folder of our own is
     made for working files and the output log, removed by `close`; what is kept of a call goes beside it. Without
-    `scratch` nothing is kept. One thread calls `evaluate`; `cancel` and `close` may come from any. After `close` the
-    next call starts anew.
+    `scratch` nothing is kept. `base`: where relative paths among the parameters count from. One thread calls
+    `evaluate`; `cancel` and `close` may come from any. After `close` the next call starts anew.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class Sandbox:
         scratch: str | os.PathLike[str] | None = None,
         *,
         startup: float = 120.0,
+        base: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name, self.parameters = name, dict(parameters or {})
         self.wall_time, self.memory_mb = float(wall_time), float(memory_mb)
         self.startup = float(startup)
+        self.base = Path(base) if base is not None and Path(base).is_dir() else None
         parent = Path(scratch) if scratch is not None else None
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +203,12 @@ class Sandbox:
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=self.base,
+            start_new_session=True,
         )
         self._process = process
         try:

@@ -157,6 +157,11 @@ class CampaignConfig(Section):
         return Defect.named(host, d.kind, species=d.species, site=d.site, position=d.position)
 
     @property
+    def base(self) -> Path:
+        """The folder that relative paths count from: the campaign file's."""
+        return self._base
+
+    @property
     def folder(self) -> Path:
         """The run folder, absolute; it need not exist yet."""
         return (self._base / (self.run.folder or f"runs/{self.campaign.name}")).resolve()

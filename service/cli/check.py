@@ -58,17 +58,18 @@ def check(
     from farfield.oracles import contract, registry
     from farfield.oracles.sandbox import Sandbox
 
+    base: Path | None = None
     if name.endswith(".toml"):
         from farfield.service.cli.opening import open_campaign
 
         config, oracle = open_campaign(Path(name))
         registered, parameters = config.oracle.name, {**config.oracle.parameters, **_parameters(parameter or ())}
-        host = config.make_host()
+        base, host = config.base, config.make_host()
         atoms, shown = host.atoms(), f"{host.lattice}-{''.join(host.species)}"
         if system is not None:
             atoms, shown = _system(system), system
         elif parameter:
-            oracle = registry.load(registered, parameters)
+            oracle = registry.load(registered, parameters, base)
     else:
         registered, parameters = registry.find(name), _parameters(parameter or ())
         shown = system or "fcc-Cu"
@@ -77,7 +78,7 @@ def check(
         refuse(sorted(set(atoms.get_chemical_symbols())))
     limits = {k: v for k, v in (("energy", energy), ("force", force), ("virial", virial)) if v is not None}
     tolerances = replace(contract.Tolerances.of(oracle), **limits)
-    with Sandbox(registered, parameters, wall_time, memory) as sandbox:
+    with Sandbox(registered, parameters, wall_time, memory, base=base) as sandbox:
         guarded = _Guarded(oracle, sandbox)
         results = contract.run(guarded, contract.off_equilibrium(atoms), tolerances=tolerances)
     failed = [r.name for r in results if r.passed is False]

@@ -28,7 +28,7 @@ def open_campaign(
     config = CampaignConfig.load(file).with_cluster(workers=workers, scheduler=scheduler)
     if config.cluster.scheduler is not None:
         check_address(config.cluster.scheduler, insecure=config.cluster.insecure)
-    oracle = registry.load(config.oracle.name, config.oracle.parameters)
+    oracle = registry.load(config.oracle.name, config.oracle.parameters, config.base)
     check = getattr(oracle, "check_species", None)
     if check is not None:
         host = config.make_host()

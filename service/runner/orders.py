@@ -45,6 +45,7 @@ def order_for(
         kinds=kinds,
         oracle=oracle.name,
         parameters=dict(oracle.parameters),
+        base=str(config.base),
         fingerprint=fingerprint,
         wall_time=oracle.wall_time * ESCALATION ** before.get("timed out", 0),
         memory=oracle.memory * ESCALATION ** before.get("out of memory", 0),

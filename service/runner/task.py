@@ -24,8 +24,9 @@ Outcome = Literal["finished", "failed", "not claimed"]
 class Order:
     """Everything a worker must know of one attempt; plain values only, since it crosses to other hosts.
 
-    `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle. `fingerprint`: the hash that
-    the campaign was made with. `memory` MB, `wall_time` s, `patience` s. `scratch`: folder for answer files.
+    `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle, whose relative paths count
+    from `base`. `fingerprint`: the hash that the campaign was made with. `memory` MB, `wall_time` s, `patience` s.
+    `scratch`: folder for answer files and for what is kept of calls.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Order:
     kinds: tuple[str, ...]
     oracle: str
     parameters: dict[str, Any]
+    base: str
     fingerprint: str
     wall_time: float
     memory: float
@@ -60,7 +62,7 @@ def perform(order: Order) -> Outcome:
 
 def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     """The gated answer of the oracle. Raises OracleError with its failure class."""
-    if (own := worker.fingerprint(order.oracle, order.parameters)) != order.fingerprint:
+    if (own := worker.fingerprint(order.oracle, order.parameters, order.base)) != order.fingerprint:
         raise OracleError(
             f"this worker's {order.oracle} is another version ({own[:12]}, not {order.fingerprint[:12]}); "
             "install the same version of oracle and farfield on every host",

@@ -67,22 +67,23 @@ class Worker:
         """Whether this worker now holds `attempt`."""
         return patiently(lambda: self.claims.claim(attempt, self.session.id), self.patience)
 
-    def fingerprint(self, oracle: str, parameters: dict[str, Any]) -> str:
+    def fingerprint(self, oracle: str, parameters: dict[str, Any], base: str) -> str:
         """Hash of the oracle as this process would load it. Raises OracleLoadError."""
-        key = json.dumps([oracle, parameters], sort_keys=True)
+        key = json.dumps([oracle, parameters, base], sort_keys=True)
         if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint_hash(registry.load(oracle, parameters))
+            self._fingerprints[key] = fingerprint_hash(registry.load(oracle, parameters, base))
         return self._fingerprints[key]
 
     @contextmanager
     def busy(self, attempt: int, order: Order) -> Iterator[Sandbox]:
         """The oracle's sandbox, kept from call to call, marked as working on `attempt` so that it can be cancelled."""
-        key = json.dumps([order.oracle, order.parameters, order.wall_time, order.memory], sort_keys=True)
+        settings = [order.oracle, order.parameters, order.base, order.wall_time, order.memory]
+        key = json.dumps(settings, sort_keys=True)
         if self._sandbox is not None and self._sandbox[0] != key:
             self._sandbox[1].close()
             self._sandbox = None
         if self._sandbox is None:
-            box = Sandbox(order.oracle, order.parameters, order.wall_time, order.memory, self.folder)
+            box = Sandbox(order.oracle, order.parameters, order.wall_time, order.memory, self.folder, base=order.base)
             self._sandbox = (key, box)
         self._attempt = attempt
         try:

@@ -69,6 +69,32 @@ def test_a_fault_is_named_and_is_a_bad_answer(atoms: Atoms, name: str, value: An
     assert raised.value.failure == "bad answer"
 
 
+def test_the_same_answer_for_another_crystal_is_repeated(atoms: Atoms) -> None:
+    other = atoms.copy()
+    other.rattle(0.01, seed=2)
+    assert gate.repeated(atoms, answer(atoms), other, answer(atoms))
+    assert not gate.repeated(atoms, answer(atoms), other, answer(other))
+    part = answer(atoms)
+    del part.values["E"]
+    assert gate.repeated(atoms, part, other, answer(atoms))  # judged by the kinds that both have
+    zero = Observations({"E": 0.0, "F": np.zeros((4, 3))})
+    assert not gate.repeated(atoms, zero, other, zero)
+    assert not gate.repeated(atoms, Observations({"E": 1.0}), other, Observations({"V": np.ones(6)}))
+
+
+def test_equivalent_crystals_may_have_the_same_answer(atoms: Atoms) -> None:
+    moved, swapped, turned, mirrored = (atoms.copy() for _ in range(4))
+    moved.positions += [0.3, -5.0, 0.7]
+    swapped = swapped[[2, 0, 3, 1]]
+    turned.rotate(37, (1, 2, 3), rotate_cell=True)
+    mirrored.positions *= -1
+    for same in (moved, swapped, turned, mirrored, atoms.copy()):
+        assert not gate.repeated(atoms, answer(atoms), same, answer(atoms))
+    relabelled = atoms.copy()
+    relabelled.symbols[0] = "Ag"
+    assert gate.repeated(atoms, answer(atoms), relabelled, answer(atoms))
+
+
 def test_bounds_are_plain_numbers(atoms: Atoms) -> None:
     strict = gate.Bounds(energy=1e-9, virial=1e-9, force=1e-9, net_force=0.05)
     assert len(gate.check(atoms, KINDS, answer(atoms), strict)) == 3

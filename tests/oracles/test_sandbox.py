@@ -345,3 +345,21 @@ def test_a_stress_that_is_left_out_is_not_supported_and_the_rest_is_kept(make: M
     with pytest.raises(OracleError, match="V: not supported") as fault:
         sandbox.evaluate(shaken(0), ("V",), gated=True)
     assert fault.value.failure == "not supported"
+
+
+def test_a_program_that_flees_is_ended_with_all_it_started(make: Make, tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(600)\n    os._exit(0)\n"
+        "print('x' * 3_000_000, flush=True)\ntime.sleep(600)"
+    )
+    command = [sys.executable, "-S", "-c", code, "{input}", "{output}"]
+    parameters = {"command": command, "version": "1"}
+    with Sandbox("command", parameters, 1.0, 2000, tmp_path / "program") as sandbox:
+        with pytest.raises(OracleTimeout):
+            sandbox.evaluate(cell(), ("E",), call="f")
+        assert below(sandbox) == []
+        assert working_in(tmp_path) == []
+    kept = tmp_path / "program" / "failed" / "f"
+    assert {p.name for p in kept.iterdir()} == {"input.xyz", "output.log"}
+    assert (kept / "output.log").stat().st_size <= LOG_LIMIT

@@ -18,7 +18,9 @@ from farfield.oracles.sandbox import Sandbox
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, Stop
 from farfield.service.campaign.loop import Loop
+from farfield.service.cli.opening import open_campaign
 from farfield.service.runner.recording import oracle_info
+from farfield.service.runner.runner import order_for
 from farfield.service.surrogate import Basis, Surrogate
 from farfield.service.surrogate.teacher import TeacherOracle
 
@@ -115,3 +117,18 @@ def test_refusals_are_one_line(file: str, tmp_path: Path) -> None:
     with pytest.raises(OracleError) as asked:
         teacher.evaluate(bulk("Al"), ("E",))
     assert species.value.failure == asked.value.failure == "input error"
+
+
+def test_its_file_counts_from_the_campaign_file(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from another folder, loaded here, and in the worker's sandbox, the same relative path is found."""
+    folder = tmp_path / "campaign"
+    folder.mkdir()
+    (folder / "cu.farfield").write_bytes(Path(file).read_bytes())
+    (folder / "c.toml").write_text('[oracle]\nname = "teacher"\nparameters = { file = "cu.farfield" }\n')
+    monkeypatch.chdir(tmp_path)
+    config, oracle = open_campaign(Path("campaign/c.toml"))
+    assert fingerprint_hash(oracle) == fingerprint_hash(TeacherOracle(file))
+    with Sandbox(config.oracle.name, config.oracle.parameters, 60, 2000, tmp_path, base=config.base) as sandbox:
+        assert sandbox.evaluate(periodic_cell("fcc", "Cu"), ("E",)).kinds == ("E",)
+    order = order_for(config, "", 1, "key", periodic_cell("fcc", "Cu"), ("E",))
+    assert Path(order.base) == folder
