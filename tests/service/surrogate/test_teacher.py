@@ -92,7 +92,8 @@ def test_it_is_registered_and_runs_in_the_sandbox(file: str, tmp_path: Path) -> 
     direct = registry.load("teacher", {"file": file}).evaluate(atoms, ("E", "F", "V")).values
     with Sandbox("teacher", {"file": file}, 60, 2000, tmp_path) as sandbox:
         answer = sandbox.evaluate(atoms, ("E", "F", "V")).values
-    assert all(np.array_equal(answer[k], direct[k]) for k in ("E", "F", "V"))
+    for k in ("E", "F", "V"):  # two processes may have compiled the kernels each for itself: not the last bits
+        assert np.allclose(answer[k], direct[k], rtol=1e-12, atol=1e-12)
 
 
 def test_the_fingerprint_is_the_content_not_the_place(file: str, tmp_path: Path) -> None:
