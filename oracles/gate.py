@@ -19,9 +19,11 @@ from farfield.oracles.observation import KINDS, Observations
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Bounds", "check", "demand", "repeated"]
+__all__ = ["Bounds", "admit", "check", "demand", "repeated"]
 
 
+NEAREST = 0.4
+"""Atoms nearer than this share of the sum of their covalent radii are no cell that a calculation is worth."""
 SAME = 1e-5
 """Å: distances that differ by less are those of the same crystal."""
 
@@ -38,6 +40,27 @@ class Bounds:
     virial: float = 1e3
     force: float = 1e3
     net_force: float = 0.05
+
+
+def admit(atoms: Atoms) -> None:
+    """Refuse an unphysical cell before anything is paid for it.
+
+    Raises OracleError (input error): values that are not finite, a cell without volume, atoms on top of each other.
+    """
+    from ase.data import covalent_radii
+    from ase.neighborlist import neighbor_list
+
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise OracleError("positions or cell are not finite; nothing was calculated", failure="input error")
+    if all(atoms.pbc) and abs(np.linalg.det(atoms.cell.array)) < 1e-3 * len(atoms):
+        raise OracleError("the cell has next to no volume; nothing was calculated", failure="input error")
+    i, j, d = neighbor_list("ijd", atoms, NEAREST * covalent_radii[atoms.numbers])
+    if d.size:
+        at = int(np.argmin(d))
+        raise OracleError(
+            f"atoms {i[at]} and {j[at]} are {d[at]:.2f} Å apart, no cell to pay for; nothing was calculated",
+            failure="input error",
+        )
 
 
 def check(atoms: Atoms, kinds: Sequence[str], observations: Observations, bounds: Bounds | None = None) -> list[str]:

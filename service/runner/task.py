@@ -13,6 +13,7 @@ from typing import Any, Literal
 from farfield.db import answers
 from farfield.db.identity import structure_atoms
 from farfield.errors import OracleError
+from farfield.oracles import gate
 from farfield.service.runner.worker import Worker, this_worker
 
 __all__ = ["Order", "Outcome", "perform"]
@@ -69,6 +70,7 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
             failure="worker lost",
         )
     atoms = structure_atoms(order.structure)
+    gate.admit(atoms)
     with worker.busy(order.attempt, order) as sandbox:
         began = time.perf_counter()
         call = f"{order.calculation[:16]}-{order.attempt}"

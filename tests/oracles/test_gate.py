@@ -123,3 +123,22 @@ def test_not_converged_and_not_supported_have_their_own_class(atoms: Atoms) -> N
     with pytest.raises(OracleError, match="no stress here") as raised:
         gate.demand(atoms, ("V",), Observations({}, missing={"V": "no stress here"}))
     assert raised.value.failure == "not supported"
+
+
+def test_unphysical_cells_are_refused_before_they_are_paid_for(atoms: Atoms) -> None:
+    gate.admit(atoms)
+    gate.admit(Atoms("H2", [(0, 0, 0), (0.74, 0, 0)], cell=(5, 5, 5), pbc=True))
+    for spoil, says in (
+        ({"positions": np.full((len(atoms), 3), np.nan)}, "not finite"),
+        ({"cell": np.ones((3, 3))}, "no volume"),
+        ({"positions": atoms.positions * 0.3}, "apart"),
+    ):
+        bad = atoms.copy()
+        for name, value in spoil.items():
+            setattr(bad, name, value)
+        with pytest.raises(OracleError, match=says) as caught:
+            gate.admit(bad)
+        assert caught.value.failure == "input error"
+    small = Atoms("Cu", cell=(0.9, 9, 9), pbc=True)  # its own image counts
+    with pytest.raises(OracleError, match=r"atoms 0 and 0 are 0\.90 Å apart"):
+        gate.admit(small)
