@@ -206,6 +206,30 @@ def test_energies_of_folded_meshes_compare(oracle: EMTOracle, passed: bool | Non
     assert passed is None or result.bound == pytest.approx(1e-4)
 
 
+class PlaneWaves(Flawed):
+    """A mesh, and the Pulay stress of a fixed cut-off: the virial is off by the same on the three axes."""
+
+    mesh = "fixed"
+
+    def __init__(self, flaw: Flaw) -> None:
+        def pulay(atoms: Atoms, values: dict[str, Any]) -> None:
+            values["V"] = values["V"] + 0.1 * len(atoms) * np.array([1, 1, 1, 0, 0, 0])
+            flaw(atoms, values)
+
+        super().__init__(pulay, analytic=False)
+
+
+def test_the_pulay_stress_is_told_and_hides_no_wrong_sign() -> None:
+    name = "V = -dE/d(strain)"
+    (sound,) = contract.run(PlaneWaves(lambda atoms, values: None), cell(), names=[name])
+    assert sound.passed
+    assert "Pulay offset 0.09" in sound.detail
+    for flaw in (sign_of_stress, engineering_shear, virial_per_atom):
+        assert failed(contract.run(PlaneWaves(flaw), cell(), names=[name])) == {name}
+    no_mesh = Flawed(lambda a, v: v.update(V=v["V"] + 0.1 * len(a) * np.array([1, 1, 1, 0, 0, 0])), analytic=False)
+    assert failed(contract.run(no_mesh, cell(), names=[name])) == {name}
+
+
 class Stale(EMTOracle):
     """Always one call behind."""
 
