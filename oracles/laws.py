@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,27 +116,54 @@ def _doubled(p: Probe) -> Finding:
 
 
 def _meshes(p: Probe) -> Finding:
-    """A supercell whose mesh is the cell's, folded, has the cell's energy per atom (decisions C2)."""
+    """A supercell has the energy per atom of the cell with the folded mesh (decisions C2).
+
+    Where the mesh can be set, the cell is given it as ``atoms.info["mesh"]``; else a supercell is looked for whose own
+    mesh, told in `Observations.settings`, is the cell's folded.
+    """
     if p.oracle.mesh == "none":
         raise NotJudgedError("the oracle has no mesh")
+    if p.oracle.mesh == "settable":
+        mesh_of = getattr(p.oracle, "mesh_of", None)
+        if not callable(mesh_of):
+            return Finding(False, "the oracle's mesh is settable, but it has no method mesh_of(atoms)")
+        repeat = (2, 1, 1)
+        many = p.atoms * repeat
+        theirs = list(mesh_of(many))
+        one = p.atoms.copy()
+        one.info["mesh"] = (2 * theirs[0], theirs[1], theirs[2])
+        if tuple(mesh_of(one)) != one.info["mesh"]:
+            return Finding(False, f"the cell was given the mesh {one.info['mesh']} and gets {tuple(mesh_of(one))}")
+        return _folded(p, p.ask(one), one.info["mesh"], p.ask(many), theirs, repeat)
     mesh = p.base.settings.get("mesh")
     if mesh is None:
         raise NotJudgedError("the oracle does not tell its mesh: put it into Observations.settings['mesh']")
     seen = []
     for repeat in ((2, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1)):
         answer = p.ask(p.atoms * repeat)
-        theirs = answer.settings.get("mesh")
-        seen.append("x".join(map(str, theirs or ())))
-        if theirs is None or [m * n for m, n in zip(theirs, repeat, strict=True)] != list(mesh):
-            continue
-        one, many = (float(p.value(a, "E")) for a in (p.base, answer))
-        n = len(p.atoms)
-        off = float(abs(many / np.prod(repeat) - one)) / n
-        limit = MESH_BOUND + SAFETY * p.noise("E") / n
-        shape, first = ("x".join(map(str, k)) for k in (repeat, mesh))
-        text = f"{shape} cells with the mesh {seen[-1]} against one with {first}"
-        return Finding(off <= limit, text, off, limit, "eV/atom")
+        theirs = list(answer.settings.get("mesh") or ())
+        if [m * n for m, n in zip(theirs, repeat, strict=False)] == list(mesh):
+            return _folded(p, p.base, mesh, answer, theirs, repeat)
+        seen.append("x".join(map(str, theirs)))
     raise NotJudgedError(f"no folded mesh of {list(mesh)} among {', '.join(seen)}: use a cell or spacing that has one")
+
+
+def _folded(
+    p: Probe,
+    one: Observations,
+    mesh: Sequence[int],
+    many: Observations,
+    theirs: Sequence[int],
+    repeat: tuple[int, int, int],
+) -> Finding:
+    """Whether `repeat` cells with the mesh `theirs` have the energy of as many with `mesh`."""
+    n = len(p.atoms)
+    off = abs(float(p.value(many, "E")) / (repeat[0] * repeat[1] * repeat[2]) - float(p.value(one, "E"))) / n
+    limit = MESH_BOUND + SAFETY * p.noise("E") / n
+    shape, first, second = ("x".join(map(str, k)) for k in (repeat, theirs, mesh))
+    return Finding(
+        off <= limit, f"{shape} cells with the mesh {first} against one with {second}", off, limit, "eV/atom"
+    )
 
 
 def _forces(p: Probe) -> Finding:
