@@ -15,7 +15,18 @@ from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
 
-__all__ = ["TRIED_AGAIN", "Cost", "Missing", "Share", "StoredAnswer", "answers", "charges", "cost", "missing"]
+__all__ = [
+    "TRIED_AGAIN",
+    "Cost",
+    "Missing",
+    "Share",
+    "StoredAnswer",
+    "answers",
+    "charges",
+    "cost",
+    "failure_messages",
+    "missing",
+]
 
 Counts = dict[int, dict[str, int]]
 TRIED_AGAIN = "tried again"
@@ -135,6 +146,14 @@ def cost(connection: Connection, campaign: int) -> Cost:
         sum(r.calls for r in rows if r.state == "running"),
         *parts,
     )
+
+
+def failure_messages(connection: Connection, campaign: int) -> dict[str, str]:
+    """The message of the newest failed attempt of each failure class."""
+    a = schema.attempt.c
+    newest = select(func.max(a.id)).where(a.campaign_id == campaign, a.state == "failed").group_by(a.failure)
+    rows = connection.execute(select(a.failure, a.message).where(a.id.in_(newest)).order_by(a.failure))
+    return {r.failure: r.message or "" for r in rows}
 
 
 def charges(connection: Connection, campaign: int) -> dict[tuple[int, int] | None, Share]:

@@ -141,6 +141,11 @@ class Record:
         with self.database.read() as connection:
             return progress.cost(connection, campaign_id)
 
+    def failure_messages(self, campaign_id: int) -> dict[str, str]:
+        """What the newest failed call of each failure class said, by class."""
+        with self.database.read() as connection:
+            return progress.failure_messages(connection, campaign_id)
+
     def charges(self, campaign_id: int) -> dict[tuple[int, int] | None, Share]:
         """The same by proposal (decision, ordinal); calls outside a decision under None."""
         with self.database.read() as connection:

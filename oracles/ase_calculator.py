@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from farfield.errors import OracleError, OracleLoadError
+from farfield.errors import OracleError, OracleLoadError, OracleParameterError
 from farfield.oracles.observation import Observations, virial_from_stress
 from farfield.oracles.oracle import MeshRule
 
@@ -45,6 +47,7 @@ class AseOracle:
         self.mesh: MeshRule = "none" if (mesh or ("none" if analytic else "fixed")) == "none" else "fixed"
         self.supports = frozenset(supports)
         self._factory = _imported(calculator)
+        _spelt(self._factory, self.parameters)
         try:
             self._made = self._factory(**self.parameters)
         except ImportError as error:
@@ -115,6 +118,17 @@ class AseOracle:
         if not values:
             raise OracleError("; ".join(missing.values()), failure="not supported")
         return Observations(values, energy_zero=zero, missing=missing)
+
+
+def _spelt(factory: Any, parameters: Mapping[str, Any]) -> None:
+    """Refuse a key that is nearly one of the calculator's: ASE's own take any key and go on with their default."""
+    known = [*getattr(factory, "default_parameters", {})]
+    for key in parameters:
+        if key not in known and (near := get_close_matches(key, known, n=1, cutoff=0.75)):
+            if key in inspect.signature(factory).parameters:
+                continue
+            dotted = f"oracle.parameters.parameters.{key}"
+            raise OracleParameterError(f"oracle 'ase': {dotted} is unknown; did you mean {near[0]}?", key=dotted)
 
 
 def _imported(dotted: str) -> Any:

@@ -129,12 +129,12 @@ class CommandOracle:
     def _answer(self, atoms: Atoms, found: Atoms, kinds: Sequence[str]) -> Observations:
         _same(atoms, found)
         given = {**found.info, **found.arrays, **(found.calc.results if found.calc is not None else {})}
-        energies = [float(given[k]) for k in ("free_energy", "energy") if k in given]
+        energies = [float(_numbers(k, given[k], ())) for k in ("free_energy", "energy") if k in given]
         values: dict[str, Any] = {}
         if energies:
             values["E"] = energies[0]
         if "forces" in given:
-            values["F"] = np.asarray(given["forces"], float)
+            values["F"] = _numbers("forces", given["forces"], (len(atoms), 3))
         if "virial" in given:
             values["V"] = _voigt("virial", given["virial"])
         elif "stress" in given:
@@ -144,7 +144,7 @@ class CommandOracle:
             {k: values[k] for k in kinds if k in values},
             converged=bool(given.get("converged", True)),
             energy_zero=energies[1] if len(energies) > 1 else None,
-            moments=np.asarray(given["magmoms"], float) if "magmoms" in given else None,
+            moments=_numbers("magmoms", given["magmoms"], (len(atoms),)) if "magmoms" in given else None,
             missing={k: f"not supported: {self.command[0]} wrote none" for k in kinds if k not in values},
         )
 
@@ -220,7 +220,8 @@ def _read(path: Path) -> Atoms:
     try:
         frames = read(path, index=":", format="extxyz")
     except Exception as error:  # the reader of foreign files may raise anything
-        raise _bad(f"the program's output is no extended XYZ ({type(error).__name__}: {error})") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise _bad(f"the program's output is no extended XYZ ({why})") from error
     if len(frames) != 1:
         raise _bad(f"the program's output has {len(frames)} frames; it must have one")
     return cast("Atoms", frames[0])
@@ -242,9 +243,20 @@ def _same(atoms: Atoms, found: Atoms) -> None:
         raise _bad(f"the program moved atoms by up to {moved:.3g} Å; it must not relax or reorder them")
 
 
+def _numbers(name: str, given: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """`given` as numbers of a shape. Raises OracleError "bad answer"."""
+    try:
+        a = np.asarray(given, float)
+    except (TypeError, ValueError):
+        raise _bad(f"the {name} is not made of numbers") from None
+    if shape is not None and a.shape != shape:
+        raise _bad(f"the {name} has the shape {a.shape}, expected {shape}")
+    return a
+
+
 def _voigt(name: str, given: Any) -> NDArray[np.float64]:
     """Six components from a symmetric tensor; ASE's reader has made six of a stress already."""
-    a = np.asarray(given, float)
+    a = _numbers(name, given)
     if a.size == 9:
         a = a.reshape(3, 3)
         if not np.abs(a - a.T).max() <= 1e-5 * max(np.abs(a).max(), 1e-3):

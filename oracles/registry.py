@@ -95,7 +95,7 @@ def find(name: str) -> str:
     points = _points()
     if name in points or ":" in name:
         return name
-    theirs = [n for n, found in points.items() for p in found if f"{p.module}.".startswith(f"{name}.")]
+    theirs = [n for n, found in points.items() if any(f"{p.module}.".startswith(f"{name}.") for p in found)]
     if len(theirs) > 1:
         raise OracleAmbiguous(f"the package {name} registers {', '.join(sorted(theirs))}; name one of them")
     if theirs:

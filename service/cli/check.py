@@ -97,6 +97,7 @@ class _Guarded:
         self.oracle, self.sandbox = oracle, sandbox
         self.name, self.supports = oracle.name, frozenset(oracle.supports)
         self.mesh, self.analytic = oracle.mesh, oracle.analytic
+        self.mesh_of = getattr(oracle, "mesh_of", None)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return self.oracle.fingerprint()

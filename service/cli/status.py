@@ -35,6 +35,7 @@ def status(
         waiting = record.missing(stored.id, rounds[-1].number) if rounds else []
         leases = Claims(place.database).leases(stored.id)
         events = record.events(stored.id)
+        failures = record.failure_messages(stored.id)
         shown = place.database.shown
     state = stored.state
     if state == "running" and stored.holder is None:
@@ -50,6 +51,7 @@ def status(
             "core_seconds": cost.core_seconds,
             "by_role": {k: [s.calls, s.core_seconds] for k, s in cost.by_role.items()},
             "by_state": {k: s.calls for k, s in cost.by_state.items()},
+            "failures": failures,
             "running": len(leases),
             "open_calculations": len(waiting),
             "rounds": [r.to_json() for r in rounds],
@@ -75,7 +77,8 @@ def status(
     say(f"{cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds; {len(leases)} running, {len(waiting)} open")
     for name, share in sorted(cost.by_state.items()):
         if name != "finished":
-            say(f"  {share.calls} calls {name}")
+            why = failures.get(name.removeprefix("failed: "), "")
+            say(f"  {share.calls} calls {name}" + (f"; the last: {why}" if why else ""))
     for e in events[-5:]:
         say(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(e.time))} {e.kind}: {e.message}")
     say(f"database {shown}")

@@ -122,12 +122,14 @@ def test_failures_of_another_campaign_burn_no_budget(record, claims, campaign, s
     keys = record.store_decision(campaign, decide(0, 1))
     second = record.create_campaign("second", {}, {"version": 1, "adapter": "emt"})
     record.store_decision(second, decide(0, 1))
-    for failure in ("timed out", "crashed", "timed out"):
+    for k, failure in enumerate(("timed out", "crashed", "timed out")):
         attempt = claims.new_attempt(keys[0], second, ("E",))
         claims.claim(attempt, session)
-        claims.fail(attempt, failure, "why", 1.0)
+        claims.fail(attempt, failure, f"why {k}", 1.0)
     assert record.missing(second, 0)[0].failures == {"timed out": 2, "crashed": 1}
     assert record.answers(second, 0)[0].failure == "timed out"
+    assert record.failure_messages(second) == {"timed out": "why 2", "crashed": "why 1"}
+    assert record.failure_messages(campaign) == {}
     assert record.missing(campaign, 0)[0].failures == {}
     assert record.answers(campaign, 0)[0].failure is None
 

@@ -158,6 +158,7 @@ def test_errors_of_ase_have_their_class(smeared: str, fail: str, failure: str) -
         ({"calculator": "ase.calculators.lj.LenardJones"}, "LenardJones"),
         ({"calculator": "nowhere.Calculator"}, "nowhere"),
         ({"calculator": LJ, "supports": ["E", "FC"]}, "FC"),
+        ({"calculator": LJ, "parameters": {"sgima": 2.3}}, r"parameters\.sgima is unknown; did you mean sigma"),
         ({"calculator": LJ, "mesh": "settable"}, "settable"),
     ],
 )

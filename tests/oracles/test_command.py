@@ -93,6 +93,8 @@ def test_it_fulfils_the_contract() -> None:
         ("strained", "bad answer", "another cell"),
         ("nan", "bad answer", "F is not finite"),
         ("skewed", "bad answer", "not symmetric"),
+        ("words", "bad answer", "the energy is not made of numbers"),
+        ("pairs", "bad answer", "forces has the shape"),
     ],
 )
 def test_each_fault_has_its_class(fault: str, failure: str, message: str) -> None:

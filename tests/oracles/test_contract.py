@@ -206,6 +206,71 @@ def test_energies_of_folded_meshes_compare(oracle: EMTOracle, passed: bool | Non
     assert passed is None or result.bound == pytest.approx(1e-4)
 
 
+class Settable(Sampled):
+    """The same with a mesh that can be set through the atoms; `deaf`: it is not obeyed; `mute`: it cannot be asked."""
+
+    mesh = "settable"
+
+    def __init__(self, points: int = 4, wrong: bool = False, deaf: bool = False, mute: bool = False) -> None:
+        super().__init__(points, wrong)
+        self.deaf = deaf
+        if not mute:
+            self.mesh_of = self._mesh
+
+    def _mesh(self, atoms: Atoms) -> tuple[int, ...]:
+        if "mesh" in atoms.info and not self.deaf:
+            return tuple(atoms.info["mesh"])
+        cells = np.round(atoms.cell.lengths() / 3.6)
+        return tuple(int(m) for m in np.ceil(self.points / cells))
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        answer = EMTOracle.evaluate(self, atoms, kinds)
+        if "E" in kinds:
+            cells = 1 if self.wrong else np.round(atoms.cell.lengths() / 3.6)
+            answer.values["E"] += len(atoms) * 0.1 / float((np.array(self._mesh(atoms)) * cells).sum())
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("oracle", "passed", "says"),
+    [
+        (Settable(), True, "2x1x1 cells with the mesh 2x4x4 against one with 4x4x4"),
+        (Settable(5), True, "2x1x1 cells with the mesh 3x5x5 against one with 6x5x5"),
+        (Settable(5, wrong=True), False, "2x1x1 cells with the mesh 3x5x5"),
+        (Settable(5, deaf=True), False, "was given the mesh (6, 5, 5) and gets (5, 5, 5)"),
+        (Settable(mute=True), False, "has no method mesh_of"),
+    ],
+)
+def test_a_mesh_that_can_be_set_is_obeyed(oracle: EMTOracle, passed: bool, says: str) -> None:
+    (result,) = contract.run(oracle, cell(), names=["energies across meshes"])
+    assert result.passed is passed
+    assert says in result.detail
+
+
+class PlaneWaves(Flawed):
+    """A mesh, and the Pulay stress of a fixed cut-off: the virial is off by the same on the three axes."""
+
+    mesh = "fixed"
+
+    def __init__(self, flaw: Flaw) -> None:
+        def pulay(atoms: Atoms, values: dict[str, Any]) -> None:
+            values["V"] = values["V"] + 0.1 * len(atoms) * np.array([1, 1, 1, 0, 0, 0])
+            flaw(atoms, values)
+
+        super().__init__(pulay, analytic=False)
+
+
+def test_the_pulay_stress_is_told_and_hides_no_wrong_sign() -> None:
+    name = "V = -dE/d(strain)"
+    (sound,) = contract.run(PlaneWaves(lambda atoms, values: None), cell(), names=[name])
+    assert sound.passed
+    assert "Pulay offset 0.09" in sound.detail
+    for flaw in (sign_of_stress, engineering_shear, virial_per_atom):
+        assert failed(contract.run(PlaneWaves(flaw), cell(), names=[name])) == {name}
+    no_mesh = Flawed(lambda a, v: v.update(V=v["V"] + 0.1 * len(a) * np.array([1, 1, 1, 0, 0, 0])), analytic=False)
+    assert failed(contract.run(no_mesh, cell(), names=[name])) == {name}
+
+
 class Stale(EMTOracle):
     """Always one call behind."""
 

@@ -104,6 +104,10 @@ def main(fault: str, source: str, target: str, natoms: str) -> None:
     head = f'Lattice="{text([x for row in cell for x in row])}" Properties=species:S:1:pos:R:3:forces:R:3'
     lines = [str(len(symbols)), f"{head} energy={energy:.17g} {given}"]
     lines += [f"{s} {text(p + f)}" for s, p, f in zip(symbols, places, forces, strict=False)]
+    if fault == "words":
+        lines[1] = f"{head} energy=low"
+    if fault == "pairs":
+        lines[1] = lines[1].replace("forces:R:3", "forces:R:2:rest:R:1")
     if fault == "garbage":
         lines = ["4", "hello", "Cu 1"]
     with open(target, "w", encoding="utf-8") as file:

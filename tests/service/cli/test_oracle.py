@@ -115,6 +115,25 @@ def test_what_cannot_be_made_is_one_line_and_exit_code_2(tmp_path: Path, argumen
     assert says in done.stderr
 
 
+def test_a_campaign_whose_oracle_always_dies_ends_with_its_last_words(tmp_path: Path) -> None:
+    text = "[host]\nlattice_constant = 3.59\n[run]\nfolder = 'out'\n[oracle]\nname = 'misbehaving:Quitting'\n"
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.syspath_prepend(str(ORACLES))
+        patch.delenv("FARFIELD_DATABASE", raising=False)
+        done = CliRunner().invoke(app, ["run", "c.toml"])
+        status = CliRunner().invoke(app, ["status", "c.toml", "--json"])
+        shown = CliRunner().invoke(app, ["status", "c.toml"])
+    assert done.exit_code == 1
+    assert "(crashed)" in done.stdout
+    message = json.loads(status.stdout)["failures"]["crashed"]
+    words, folder = message.split("; its files are in ")
+    assert words == "the oracle's process ended with exit code 7; it said: no licence"
+    assert (Path(folder) / "output.log").read_text() == "no licence\n"
+    assert f"calls failed: crashed; the last: {words}" in shown.stdout
+
+
 def test_wrong_parameters_are_refused_when_the_campaign_file_is_read(tmp_path: Path) -> None:
     text = "[run]\nfolder = 'out'\n[oracle]\nname = 'ase'\nparameters = { calculater = 'x' }\n"
     (tmp_path / "c.toml").write_text(text)
