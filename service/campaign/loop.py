@@ -19,7 +19,7 @@ from farfield.service.campaign import ending
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Stop
 from farfield.service.campaign.losses import fatal
-from farfield.service.campaign.observed import Observed
+from farfield.service.campaign.observed import Observed, as_read
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
@@ -136,7 +136,8 @@ class Loop:
         """A loop that stands where the record ends. The last decision is read, never recomputed.
 
         `answers` may be one shorter than `decisions` (the last is still in flight); where it is as long, the last is
-        told.
+        told. Labels that came only after their decision was told, as when another campaign buys what this one gave
+        up, stay out: no later decision may depend on when the process started.
         """
         loop = cls(config, oracle)
         if not decisions:
@@ -146,8 +147,8 @@ class Loop:
         loop.state = State.from_bytes(decisions[-1].state)
         loop.problem = Problem(config, loop.state.lattice_constant)
         loop.observed.withdrawn = set(loop.state.withdrawn)
-        for decision, answer in zip(decisions[:-1], answers, strict=False):
-            loop.observed.add(decision, answer)
+        for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
+            loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))
         loop._told = len(decisions) - 1
         if loop.state.phase == "rounds":
             loop._rounds = Rounds(loop.problem, loop.observed, loop.state)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
 from farfield.service.cells import ForceConstantCell, Host, Size
 
-__all__ = ["DefectLabel", "ForceConstantLabel", "Label", "Observed", "StrainLabel"]
+__all__ = ["DefectLabel", "ForceConstantLabel", "Label", "Observed", "StrainLabel", "as_read"]
 
 Array = NDArray[np.float64]
 
@@ -216,3 +216,21 @@ class Observed:
                     )
                 )
         return out
+
+
+def as_read(answers: Sequence[Answer], inputs: Collection[str], withdrawn: Collection[str]) -> list[Answer]:
+    """`answers` to a decision with the labels that the next one read, whose `inputs` name them.
+
+    Withdrawn calculations, which are no inputs, are left as they are.
+    """
+    known = set(inputs)
+
+    def read(a: Answer) -> Answer:
+        if a.calculation in withdrawn:
+            return a
+        e, f, v = (f"{a.calculation}/{kind}" in known for kind in "EFV")
+        return replace(
+            a, energy=a.energy if e else None, forces=a.forces if f else None, virial=a.virial if v else None
+        )
+
+    return [read(a) for a in answers]

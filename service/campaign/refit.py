@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farfield.errors import CampaignError
 from farfield.service.campaign.assessment import FarField, far_field
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
@@ -169,10 +170,19 @@ def smallest_sampled(basis: Basis, observed: Observed) -> float:
 
 
 def restored(state: State, problem: Problem) -> Solution | None:
-    """The solution that a stored state describes, without fitting or relaxing again; None before the first fit."""
+    """The solution that a stored state describes, without fitting or relaxing again; None before the first fit.
+
+    Raises CampaignError for coefficients of another basis, as another version of the code may have stored them.
+    """
     if state.coefficients is None or state.u is None:
         return None
-    surrogate = Surrogate(problem.basis(state.level), state.coefficients)
+    basis = problem.basis(state.level)
+    if state.basis != basis.to_json():
+        raise CampaignError(
+            "the stored surrogate has another basis than this version makes; resume with the version that began the "
+            "campaign, or start one of another name: it finds the calculations in the database"
+        )
+    surrogate = Surrogate(basis, state.coefficients)
     target = problem.target
     energy = surrogate.evaluate(target.atoms(state.u))[0]
     run = Relaxation(state.u, energy, 0.0, 0, bool(state.solution["gates"]["relaxed"]))

@@ -121,7 +121,8 @@ class Rounds:
                 return
             if self.state.stalls >= growth.STALLS and self.state.level < self.problem.top_level:
                 fresh, grown = self._grow(self._seen(estimate), seed)
-        self.state.old_u = old
+        if not self.state.unanswered:  # else the refit saw no new core datum, and the next jump would compare u with u
+            self.state.old_u = old
         if all(fresh.gates[g] for g in ("relaxed", "sampled range")):  # else repairs start from the last sound one
             self.state.u = fresh.solution.u
         self.state.coefficients = fresh.solution.surrogate.coefficients

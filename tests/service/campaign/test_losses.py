@@ -8,19 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farfield.errors import CampaignError
 from farfield.oracles.emt import EMTOracle
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, OracleInfo, Proposal, Stop
 from farfield.service.campaign.loop import Loop
+from farfield.service.campaign.refit import restored
+from farfield.service.campaign.state import State
 
 EMT = EMTOracle()
 Lost = Callable[[Decision, Proposal], bool]
 
 
-def play(lost: Lost, rounds: int = 5) -> tuple[Loop, Stop | None, list[Decision]]:
+def labelled(decision: Decision, p: Proposal) -> Answer:
+    v = EMT.evaluate(p.atoms, ("E", "F", "V")).values
+    return Answer(p.ordinal, f"{decision.number}/{p.ordinal}", float(v["E"]), v["F"], v["V"])
+
+
+def play(lost: Lost, rounds: int = 5, more: dict[str, Any] | None = None) -> tuple[Loop, Stop | None, list[Decision]]:
     sections: dict[str, Any] = {
         "target": {"size": 4, "tol_geo": 0.05, "tol_energy": 0.05},
         "surrogate": {"level": 0},
+        **(more or {}),
     }
     loop = Loop(CampaignConfig.from_mapping(sections), OracleInfo("emt"))
     told: list[Decision] = []
@@ -33,8 +42,7 @@ def play(lost: Lost, rounds: int = 5) -> tuple[Loop, Stop | None, list[Decision]
             if lost(asked, p):
                 answers.append(Answer(p.ordinal, f"{asked.number}/{p.ordinal}", None, None, None, "crashed"))
                 continue
-            v = EMT.evaluate(p.atoms, ("E", "F", "V")).values
-            answers.append(Answer(p.ordinal, f"{asked.number}/{p.ordinal}", float(v["E"]), v["F"], v["V"]))
+            answers.append(labelled(asked, p))
         told.append(asked)
         loop.tell(asked, answers)
     return loop, None, told
@@ -88,3 +96,38 @@ def test_a_lost_verification_is_asked_again_at_another_rattle_and_once_only() ->
     assert stop is not None
     assert "no answer for a verification cell" in stop.reason
     assert len(told) == 4
+
+
+def test_a_lost_verification_leaves_the_jump_against_the_round_before_it() -> None:
+    sections: dict[str, Any] = {"target": {"size": 5, "tol_geo": 0.002, "tol_energy": 0.002}}
+
+    def lost(decision: Decision, p: Proposal) -> bool:
+        return p.role == "verification" and decision.number == 3
+
+    whole, _, _ = play(lambda *_: False, 4, sections)
+    loop, _, _ = play(lost, 5, sections)
+    assert [e["decision"] for e in loop.state.estimates] == [2, 4]
+    assert loop.state.estimates[-1]["jump"] == pytest.approx(whole.state.estimates[-1]["jump"], rel=0.1)
+
+
+def test_a_label_that_came_after_its_decision_was_told_does_not_change_a_resumed_campaign() -> None:
+    loop, _, told = play(first_of("training"), 3)
+    following = loop.ask()
+    assert isinstance(following, Decision)
+    late = [[labelled(d, p) for p in d.proposals] for d in [*told, following]]
+    resumed = Loop.restore(loop.config, loop.oracle, [*told, following], late)
+    loop.tell(following, late[-1])
+    assert resumed.observed.keys == loop.observed.keys
+    ours, theirs = loop.ask(), resumed.ask()
+    assert isinstance(ours, Decision)
+    assert isinstance(theirs, Decision)
+    assert theirs.state == ours.state
+
+
+def test_a_stored_surrogate_of_another_basis_is_refused() -> None:
+    loop, _, told = play(lambda *_: False, 2)
+    state = State.from_bytes(loop.ask().state)  # type: ignore[union-attr]
+    assert state.basis is not None
+    state.basis["core"] = 0.3
+    with pytest.raises(CampaignError, match="another basis"):
+        restored(state, loop.problem)
