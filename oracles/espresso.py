@@ -144,7 +144,7 @@ class EspressoOracle:
 
     def cost(self, natoms: int) -> float:
         """A guess for a simple metal at a low cut-off."""
-        return 0.5 + 0.005 * natoms**2.2
+        return float(0.5 + 0.005 * natoms**2.2)
 
     def mesh_of(self, atoms: Atoms) -> Mesh:
         """The Gamma-centred mesh of `atoms`: its own where it carries one, else by `k_spacing`."""
@@ -286,4 +286,4 @@ def _stress(text: str) -> NDArray[np.float64]:
         rows = np.zeros(0)
     if rows.shape != (3, 3):
         raise OracleError("pw.x printed no stress", failure="bad answer")
-    return -0.5 * (rows + rows.T) * (RYDBERG / BOHR**3)
+    return np.asarray(-0.5 * (rows + rows.T) * (RYDBERG / BOHR**3))

@@ -61,7 +61,7 @@ class Proposing:
             out += lattice_cells(host, tuple(k for k in kinds if k != "F"))
             reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
         if not self.observed.checks:
-            out += oracle_check_cells(host, kinds, self.rng)
+            out += oracle_check_cells(host, kinds, self.rng, traceless=self.oracle.mesh != "none")
             reasons.append("check the oracle's derivatives")
         return "; ".join(reasons), out
 
