@@ -125,6 +125,11 @@ class EspressoOracle:
         if unknown := sorted(set(symbols) - set(self._files)):
             raise OracleError(f"espresso: no pseudopotential is given for {', '.join(unknown)}", failure="input error")
 
+    @staticmethod
+    def installed() -> bool:
+        """Whether the program is there, as far as can be told without starting it."""
+        return shutil.which("pw.x") is not None
+
     def fingerprint(self) -> Mapping[str, Any]:
         """The release, the hashes of the pseudopotentials and the rule of every setting, never one cell's mesh."""
         return {

@@ -60,6 +60,11 @@ class GpawOracle:
         self.convergence = {"energy": 1e-6, "density": 1e-6, "eigenstates": 1e-9, **(convergence or {})}
         self.setups = dict(setups or {})
 
+    @staticmethod
+    def installed() -> bool:
+        """Whether the program is there, as far as can be told without starting it."""
+        return find_spec("gpaw") is not None
+
     def fingerprint(self) -> Mapping[str, Any]:
         """GPAW's release, that of its data sets, and the rule of every setting, never one cell's mesh."""
         try:

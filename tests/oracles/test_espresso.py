@@ -131,7 +131,7 @@ def test_moments_foreign_elements_and_bad_keywords_are_refused_with_their_class(
         with pytest.raises(OracleError) as fault:
             oracle(ALUMINIUM).evaluate(atoms, ("E",))
         assert fault.value.failure == failure
-    with pytest.raises(OracleError, match="pw.x failed") as fault:
+    with pytest.raises(OracleError, match=r"pw\.x failed") as fault:
         oracle({**ALUMINIUM, "system": {"no_such_key": 1}}).evaluate(bulk("Al"), ("E",))
     assert fault.value.failure == "input error"
 
@@ -145,3 +145,12 @@ def test_the_mesh_follows_the_spacing_unless_the_cell_carries_one() -> None:
         atoms.info["mesh"] = wrong
         with pytest.raises(OracleError, match="three positive integers"):
             explicit_mesh(atoms)
+
+
+def test_a_program_that_is_not_there_is_listed_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from farfield.oracles import registry
+
+    monkeypatch.setenv("PATH", "")
+    assert registry.available()["espresso"].description == f"not installed: {EspressoOracle.install}"
+    with pytest.raises(OracleLoadError, match=r"needs pw\.x, which is not installed: apt install quantum-espresso"):
+        registry.load("espresso", ALUMINIUM)
