@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from farfield.errors import RecordError
+from farfield.errors import OracleError, RecordError
+from farfield.oracles.mesh import KEY, explicit_mesh
 from farfield.oracles.observation import KINDS
 from farfield.oracles.packing import pack, unpack
 
@@ -18,7 +19,8 @@ FORMAT = "farfield structure 1"
 
 
 def structure_bytes(atoms: Atoms) -> bytes:
-    """Canonical bytes of `atoms`: species, positions and cell (Å, float64), pbc, initial magnetic moments.
+    """Canonical bytes of `atoms`: species, positions and cell (Å, float64), pbc, initial magnetic moments,
+    and the k-point mesh that it carries, if any (`oracles.mesh`).
 
     Equal bytes mean the same input to an oracle. Zeros have no sign, and moments that are all zero count as not set.
     The order of the atoms is part of the identity; constraints, tags, names and results are not. Raises RecordError
@@ -33,6 +35,12 @@ def structure_bytes(atoms: Atoms) -> bytes:
         moments = np.asarray(atoms.get_initial_magnetic_moments(), dtype="<f8") + 0.0
         if moments.any():
             arrays["moments"] = moments
+    try:
+        mesh = explicit_mesh(atoms)
+    except OracleError as fault:
+        raise RecordError(str(fault)) from fault
+    if mesh is not None:
+        arrays["mesh"] = np.asarray(mesh, dtype="<i8")
     if not len(atoms) or not all(np.isfinite(a).all() for a in arrays.values()):
         raise RecordError("a structure needs atoms and finite positions, cell and moments; look at how it was built")
     return pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, arrays)
@@ -49,6 +57,8 @@ def structure_atoms(data: bytes) -> Atoms:
     atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=header["pbc"])
     if "moments" in arrays:
         atoms.set_initial_magnetic_moments(arrays["moments"])
+    if "mesh" in arrays:
+        atoms.info[KEY] = tuple(int(m) for m in arrays["mesh"])
     return atoms
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from farfield.errors import FarfieldError, OracleCrash, OracleError
+from farfield.oracles.mesh import KEY, explicit_mesh
 from farfield.oracles.observation import Observations
 from farfield.oracles.oracle import FAILURES
 from farfield.oracles.packing import pack, unpack
@@ -41,6 +42,8 @@ def encode_call(atoms: Any, kinds: tuple[str, ...], folder: str) -> bytes:
         "cell": atoms.cell.array,
         "pbc": np.asarray(atoms.pbc),
     }
+    if (mesh := explicit_mesh(atoms)) is not None:
+        arrays["mesh"] = np.asarray(mesh)
     if atoms.has("initial_magmoms"):
         arrays["magmoms"] = atoms.get_initial_magnetic_moments()
     return pack({"kinds": list(kinds), "folder": folder}, arrays)
@@ -52,6 +55,8 @@ def decode_call(data: bytes) -> tuple[Any, tuple[str, ...], str]:
 
     header, arrays = unpack(data)
     atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=arrays["pbc"])
+    if "mesh" in arrays:
+        atoms.info[KEY] = tuple(int(m) for m in arrays["mesh"])
     if "magmoms" in arrays:
         atoms.set_initial_magnetic_moments(arrays["magmoms"])
     return atoms, tuple(header["kinds"]), str(header["folder"])

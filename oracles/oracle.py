@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from farfield.oracles.mesh import Mesh
 from farfield.oracles.observation import Observations
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["FAILURES", "MeshRule", "Oracle"]
+__all__ = ["FAILURES", "MeshRule", "Oracle", "SettableMesh"]
 
 FAILURES: tuple[str, ...] = (
     "worker lost",
@@ -38,7 +39,8 @@ FAILURES: tuple[str, ...] = (
 MeshRule = Literal["none", "fixed", "settable"]
 """How energies of different cells compare (decisions C2): "none", no mesh (a force field: any cell of the perfect
 crystal is its reference); "fixed", an unknown mesh (the perfect supercell itself is bought as reference);
-"settable", the oracle takes a mesh multiplicity and the conventional cell with the folded mesh is bought."""
+"settable", the oracle obeys ``atoms.info["mesh"]`` and has `SettableMesh.mesh_of`: the conventional cell with the
+folded mesh is bought."""
 
 
 @runtime_checkable
@@ -69,4 +71,13 @@ class Oracle(Protocol):
 
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
         """Answer `kinds` (names out of `supports`) for periodic `atoms` in Å. Units: eV, eV/Å (`observation`)."""
+        ...
+
+
+@runtime_checkable
+class SettableMesh(Protocol):
+    """What an oracle with ``mesh = "settable"`` has besides: it says which mesh a cell gets."""
+
+    def mesh_of(self, atoms: Atoms) -> Mesh:
+        """The Gamma-centred mesh that `evaluate` takes: ``atoms.info["mesh"]`` where set, else the oracle's rule."""
         ...

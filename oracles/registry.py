@@ -48,11 +48,17 @@ class Available:
 
 
 def available() -> dict[str, Available]:
-    """All registered oracles, sorted by name. One that cannot be imported has the reason as its description."""
+    """All registered oracles, sorted by name. One that cannot be imported has the reason as its description.
+
+    A class may have a static method ``installed()``; where that is false, its text ``install`` is the description.
+    """
     out = {}
     for name, points in sorted(_points().items()):
         try:
-            text = (points[0].load().__doc__ or "").strip().split("\n")[0]
+            factory = points[0].load()
+            text = (factory.__doc__ or "").strip().split("\n")[0]
+            if hasattr(factory, "installed") and not factory.installed():
+                text = f"not installed: {factory.install}"
         except Exception as error:  # noqa: BLE001 - a broken plug-in must not hide the others; its reason is shown
             text = f"cannot be imported: {_line(error)}"
         packages = sorted({p.dist.name for p in points if p.dist})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from farfield.oracles.mesh import Mesh
 from farfield.oracles.oracle import MeshRule
 from farfield.service.cells import Size
 
@@ -25,6 +27,7 @@ class OracleInfo:
     mesh: MeshRule = "none"
     analytic: bool = True
     supports: frozenset[str] = frozenset({"E", "F", "V"})
+    mesh_of: Callable[[Atoms], Mesh] | None = None
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ class Observed:
     """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``.
 
     `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
+    `references`: E of one host cell (eV) at the mesh of each supercell, and V (6,) of the cell that was bought.
     """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
@@ -117,7 +118,8 @@ class Observed:
             elif p.role == "check":
                 self.checks[str(p.meta["name"])] = (p, a)
             elif p.role == "reference" and a.energy is not None:
-                self.references[p.rung] = (a.energy, a.virial)
+                cells = int(p.meta.get("cells", p.rung[0] * p.rung[1] * p.rung[2]))
+                self.references[p.rung] = (a.energy / cells, a.virial)
             elif p.role == "strain" and a.virial is not None:
                 strain = np.array(p.meta["strain"])
                 label = StrainLabel(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from ase import Atoms
 
+from farfield.oracles.mesh import KEY
 from farfield.service.campaign.decision import Decision, OracleInfo, Proposal
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
 from farfield.service.cells import Size
+from farfield.service.cells.folding import folded_cell
 from farfield.service.proposals import (
     PowerCost,
     lattice_cells,
@@ -58,7 +61,8 @@ class Proposing:
             out += lattice_cells(host, tuple(k for k in kinds if k != "F"))
             reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
         if not self.observed.checks:
-            out += oracle_check_cells(host, kinds, self.rng, self.oracle.analytic)
+            traceless = self.oracle.mesh != "none"
+            out += oracle_check_cells(host, kinds, self.rng, self.oracle.analytic, traceless=traceless)
             reasons.append("check the oracle's derivatives")
         return "; ".join(reasons), out
 
@@ -108,9 +112,15 @@ class Proposing:
         return out
 
     def _references(self, size: Size) -> list[Candidate]:
-        """The perfect supercell at the rung, for an oracle whose mesh cannot be set (decisions C2)."""
+        """What the energies of the rung are compared with, for an oracle with a mesh (decisions C2).
+
+        The conventional cell with the folded mesh where the oracle takes one, else the perfect supercell.
+        """
         if self.oracle.mesh == "none" or size in self.observed.references:
             return []
+        if self.oracle.mesh_of is not None:
+            atoms = rounded(folded_cell(self.problem.host, size, self.oracle.mesh_of))
+            return [(atoms, self.kinds, "reference", "references", size, {"cells": 1})]
         return [(rounded(self.problem.host.atoms(size)), ("E", "F"), "reference", "references", size, {})]
 
     def _tail_strain(self) -> float:
@@ -121,9 +131,15 @@ class Proposing:
         outside = p.target.strain(s.u)[p.target.outside(p.cell(s.rung).half_width)]
         return float(np.clip(outside.max() / np.sqrt(p.host.s2), 0.005, 0.03))
 
+    def _meshed(self, atoms: Atoms, rung: Size) -> Atoms:
+        """Conventional cells, strained or not, all carry the mesh of the unstrained one: their values compare."""
+        if self.oracle.mesh_of is not None and rung == (1, 1, 1):
+            atoms.info[KEY] = self.oracle.mesh_of(self.problem.host.atoms())
+        return atoms
+
     def _finish(self, reason: str, candidates: Iterable[Candidate]) -> Decision:
         proposals = tuple(
-            Proposal(k, atoms, kinds, role, term, rung, meta)
+            Proposal(k, self._meshed(atoms, rung), kinds, role, term, rung, meta)
             for k, (atoms, kinds, role, term, rung, meta) in enumerate(candidates)
         )
         cost = PowerCost(self.problem.config.cost.exponent)

@@ -139,7 +139,7 @@ def _begins(taken: Sequence[Label], labels: Sequence[Label]) -> bool:
 
 
 def reference_energy(observed: Observed, size: Size, default: float) -> float:
-    """E of one host cell (eV) at the mesh of supercell `size`: its own perfect supercell where one was bought (C2)."""
+    """E of one host cell (eV) at the mesh of supercell `size`, where its own reference was bought (C2)."""
     if size in observed.references and size != (1, 1, 1):
-        return observed.references[size][0] / (size[0] * size[1] * size[2])
+        return observed.references[size][0]
     return default

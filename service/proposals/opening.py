@@ -57,11 +57,17 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
 
 
 def oracle_check_cells(
-    host: Host, kinds: tuple[str, ...], rng: np.random.Generator, analytic: bool = False
+    host: Host,
+    kinds: tuple[str, ...],
+    rng: np.random.Generator,
+    analytic: bool = False,
+    *,
+    traceless: bool = False,
 ) -> Iterator[Candidate]:
     """One displaced and one strained pair of a rattled conventional cell: F = -dE/dx and the sign of V (A10).
 
-    The displaced pair scales the rattle itself, so that its energies differ in any stable crystal.
+    The displaced pair scales the rattle itself, so that its energies differ in any stable crystal. `traceless`: the
+    strain keeps the volume, for a plane-wave program, whose Pulay pressure is no slope of its energy (C3).
     """
     base = host.atoms()
     step = CHECK_RATTLE[analytic] * host.nearest * rng.normal(size=base.positions.shape)
@@ -75,6 +81,8 @@ def oracle_check_cells(
     if "V" not in kinds:
         return
     e = strain_pairs(CHECK_STRAIN, 1, rng)[0]
+    if traceless:
+        e = e - np.trace(e) / 3 * np.eye(3)
     for sign in (1, -1):
         meta = {"name": f"strained{sign:+d}", "sign": sign, "strain": (sign * e).tolist()}
         yield rounded(strained(base, sign * e)), kinds, "check", "oracle check", UNIT, meta

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from farfield.db.decisions import StoredDecision
 from farfield.db.record import Record
-from farfield.oracles.oracle import Oracle
+from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Proposal, Stop
 
@@ -55,7 +55,8 @@ Start = Callable[[Sequence[Decision], Sequence[Sequence[Answer]]], LoopLike]
 
 def oracle_info(oracle: Oracle) -> OracleInfo:
     """What the loop must know of an oracle: name, mesh rule, noise and kinds."""
-    return OracleInfo(oracle.name, oracle.mesh, oracle.analytic, frozenset(oracle.supports))
+    mesh_of = oracle.mesh_of if oracle.mesh == "settable" and isinstance(oracle, SettableMesh) else None
+    return OracleInfo(oracle.name, oracle.mesh, oracle.analytic, frozenset(oracle.supports), mesh_of)
 
 
 def start_loop(config: CampaignConfig, oracle: Oracle) -> Start:

@@ -19,6 +19,7 @@ from farfield.errors import CampaignError, OracleError
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cells import DefectCell
+from farfield.service.cells.folding import folded_cell
 from farfield.service.cells.symmetry import operations, to_origin
 from farfield.service.estimates import Estimate
 from farfield.service.estimates.relaxation import relax
@@ -135,8 +136,13 @@ def true_errors(loop: Loop, buy: Callable[[Atoms], tuple[float, Array]], estimat
 
     tolerance = FORCE_TOLERANCE[loop.oracle.analytic]
     run = relax(evaluate, target, solution.u, solution.green, force_tolerance=tolerance, max_steps=60)
-    reference, _ = buy(rounded(target.host.atoms() if loop.oracle.mesh == "none" else target.host.atoms(target.size)))
-    cells = target.references if loop.oracle.mesh == "none" else target.references / target.n_cells
+    host, mesh_of = target.host, loop.oracle.mesh_of
+    if mesh_of is not None:
+        perfect = folded_cell(host, target.size, mesh_of)
+    else:
+        perfect = host.atoms() if loop.oracle.mesh == "none" else host.atoms(target.size)
+    reference, _ = buy(rounded(perfect))
+    cells = target.references * len(host.atoms()) / len(perfect)
     truth = run.energy - cells * reference - loop.problem.constant
     geometry = nearest_image(target, run.u, solution.u)
     raw, corrected = estimate.formation_energy_raw, estimate.formation_energy

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from required import absent
+from required import absent, loaded
 
 from farfield.errors import OracleError, OracleLoadError
 from farfield.oracles import contract, gate
@@ -27,11 +27,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 
 def made(system: str, **more: Any) -> LammpsOracle:
-    try:
-        return LammpsOracle(**SYSTEMS[system], **more)
-    except OracleLoadError as fault:
-        absent("lammps", str(fault))
-        raise
+    return loaded("lammps", lambda: LammpsOracle(**SYSTEMS[system], **more))
 
 
 def cell(system: str) -> Atoms:

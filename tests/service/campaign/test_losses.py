@@ -125,7 +125,7 @@ def test_a_label_that_came_after_its_decision_was_told_does_not_change_a_resumed
 
 
 def test_a_stored_surrogate_of_another_basis_is_refused() -> None:
-    loop, _, told = play(lambda *_: False, 2)
+    loop, _, _ = play(lambda *_: False, 2)
     state = State.from_bytes(loop.ask().state)  # type: ignore[union-attr]
     assert state.basis is not None
     state.basis["core"] = 0.3
