@@ -19,7 +19,7 @@ from bars import Line
 from numpy.typing import NDArray
 
 from farfield.service.surrogate import Basis, design
-from farfield.service.surrogate.radial import CENTRE
+from farfield.service.surrogate.kernels.radial import CENTRE
 
 Array = NDArray[np.float64]
 

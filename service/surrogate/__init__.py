@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from farfield.service.surrogate.basis import CORE, CUTOFFS, LEVELS, Basis, bond_lengths
 from farfield.service.surrogate.calculator import SurrogateCalculator
-from farfield.service.surrogate.core import core_labels
 from farfield.service.surrogate.curvature import hessian_product
-from farfield.service.surrogate.fit import fit
 from farfield.service.surrogate.grade import Grade, grade, site_grades
+from farfield.service.surrogate.kernels.core import core_labels
+from farfield.service.surrogate.kernels.pairs import neighbours
 from farfield.service.surrogate.labels import ForceConstantColumn, LabelledRows, calculated, labelled_rows
 from farfield.service.surrogate.model import Evaluator, Surrogate, warm
-from farfield.service.surrogate.pairs import neighbours
-from farfield.service.surrogate.posterior import Posterior
-from farfield.service.surrogate.regressor import Regressor, named_regressor
+from farfield.service.surrogate.regression.fit import fit
+from farfield.service.surrogate.regression.posterior import Posterior
+from farfield.service.surrogate.regression.regressor import Regressor, named_regressor
+from farfield.service.surrogate.regression.triangle import Triangle
 from farfield.service.surrogate.rows import Rows, design, force_constant_rows
-from farfield.service.surrogate.triangle import Triangle
 
 if TYPE_CHECKING:
-    from farfield.service.surrogate.estimator import EvidenceRidge
+    from farfield.service.surrogate.regression.estimator import EvidenceRidge
 
 __all__ = [
     "CORE",
@@ -60,7 +60,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`EvidenceRidge` on first use: importing scikit-learn takes longer than the rest of the surrogate."""
     if name == "EvidenceRidge":
-        from farfield.service.surrogate.estimator import EvidenceRidge
+        from farfield.service.surrogate.regression.estimator import EvidenceRidge
 
         return EvidenceRidge
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

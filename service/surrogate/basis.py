@@ -25,7 +25,7 @@ from ase.data import atomic_numbers, covalent_radii
 from numpy.typing import NDArray
 
 from farfield.errors import BasisError
-from farfield.service.surrogate.layout import Layout, build_layout
+from farfield.service.surrogate.kernels.layout import Layout, build_layout
 
 __all__ = ["CORE", "CUTOFFS", "LEVELS", "Basis", "Shell", "bond_lengths"]
 

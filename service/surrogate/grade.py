@@ -27,14 +27,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from farfield.errors import FitError
-from farfield.service.surrogate.pairs import Pairs, neighbours
+from farfield.service.surrogate.kernels.pairs import Pairs, neighbours
 from farfield.service.surrogate.rows import design
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from farfield.service.surrogate.basis import Basis
-    from farfield.service.surrogate.posterior import Posterior
+    from farfield.service.surrogate.regression.posterior import Posterior
 
 __all__ = ["BLOCK", "Grade", "grade", "site_grades"]
 

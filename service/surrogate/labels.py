@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from farfield.errors import FitError
 from farfield.oracles.observation import KINDS, virial_from_stress
-from farfield.service.surrogate.core import core_labels
+from farfield.service.surrogate.kernels.core import core_labels
 from farfield.service.surrogate.rows import design, force_constant_rows
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from farfield.errors import BasisError
 from farfield.oracles.packing import pack, unpack
 from farfield.service.surrogate.basis import Basis
 from farfield.service.surrogate.curvature import hessian_product
-from farfield.service.surrogate.kernels import contract_rows
-from farfield.service.surrogate.pairs import CLOSEST, Pairs, find_pairs, species_index
+from farfield.service.surrogate.kernels.compiled import contract_rows
+from farfield.service.surrogate.kernels.pairs import CLOSEST, Pairs, find_pairs, species_index
 
 if TYPE_CHECKING:
     from ase import Atoms

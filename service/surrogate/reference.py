@@ -15,9 +15,9 @@ from numpy.polynomial.legendre import Legendre
 from numpy.typing import NDArray
 
 from farfield.oracles.observation import VOIGT
-from farfield.service.surrogate.coupling import real_coupling
-from farfield.service.surrogate.pairs import neighbours
-from farfield.service.surrogate.radial import RadialBasis
+from farfield.service.surrogate.kernels.coupling import real_coupling
+from farfield.service.surrogate.kernels.pairs import neighbours
+from farfield.service.surrogate.kernels.radial import RadialBasis
 from farfield.service.surrogate.rows import Rows
 
 if TYPE_CHECKING:

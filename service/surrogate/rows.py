@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from farfield.errors import BasisError
-from farfield.service.surrogate.kernels import design_rows
-from farfield.service.surrogate.pairs import Pairs, neighbours
+from farfield.service.surrogate.kernels.compiled import design_rows
+from farfield.service.surrogate.kernels.pairs import Pairs, neighbours
 
 if TYPE_CHECKING:
     from ase import Atoms

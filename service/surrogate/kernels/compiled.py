@@ -15,8 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from farfield.service.surrogate.layout import Layout
-from farfield.service.surrogate.vectors import BLOCK, WIDTH, slopes_and_sums, weighted_sum
+from farfield.service.surrogate.kernels.layout import Layout
+from farfield.service.surrogate.kernels.vectors import BLOCK, WIDTH, slopes_and_sums, weighted_sum
 
 __all__ = ["contract_rows", "design_rows"]
 

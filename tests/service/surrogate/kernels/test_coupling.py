@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from farfield.service.surrogate.coupling import real_coupling, wigner_3j
+from farfield.service.surrogate.kernels.coupling import real_coupling, wigner_3j
 from farfield.service.surrogate.reference import harmonics
 
 TRIPLES = [(0, 0, 0), (1, 1, 0), (1, 1, 2), (2, 2, 2), (1, 2, 3), (3, 3, 4), (2, 4, 4), (5, 4, 3)]

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from farfield.service.surrogate.vectors import BLOCK, WIDTH, slopes_and_sums, weighted_sum
+from farfield.service.surrogate.kernels.vectors import BLOCK, WIDTH, slopes_and_sums, weighted_sum
 
 
 @numba.njit

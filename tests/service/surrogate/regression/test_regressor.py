@@ -7,7 +7,7 @@ from sklearn.svm import SVR
 
 from farfield.errors import FitError
 from farfield.service.surrogate import Triangle, fit
-from farfield.service.surrogate.regressor import FREE_RIDGE, regress, span
+from farfield.service.surrogate.regression.regressor import FREE_RIDGE, regress, span
 
 SIZE = 12
 GAMMA = np.append(np.logspace(0, 2, SIZE - 1), np.nan)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from farfield.errors import FitError
-from farfield.service.surrogate.triangle import triangular
+from farfield.service.surrogate.regression.triangle import triangular
 
 __all__ = ["Posterior"]
 

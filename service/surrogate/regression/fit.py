@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from farfield.errors import FitError
-from farfield.service.surrogate.posterior import Posterior
-from farfield.service.surrogate.regressor import FREE_RIDGE, Regression, Regressor, regress, span
-from farfield.service.surrogate.triangle import LARGEST, Triangle, in_range, triangular
+from farfield.service.surrogate.regression.posterior import Posterior
+from farfield.service.surrogate.regression.regressor import FREE_RIDGE, Regression, Regressor, regress, span
+from farfield.service.surrogate.regression.triangle import LARGEST, Triangle, in_range, triangular
 
 __all__ = ["FREE_RIDGE", "GRID", "fit", "posterior", "scales"]
 

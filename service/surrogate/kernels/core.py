@@ -19,7 +19,7 @@ from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
 from farfield.oracles.observation import VOIGT
-from farfield.service.surrogate.pairs import Pairs, neighbours
+from farfield.service.surrogate.kernels.pairs import Pairs, neighbours
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -9,7 +9,7 @@ from ase.units import Bohr, Hartree
 from farfield.errors import BasisError
 from farfield.oracles.observation import VOIGT
 from farfield.service.surrogate import Basis, Surrogate, core_labels
-from farfield.service.surrogate.core import core_parameters, repulsion
+from farfield.service.surrogate.kernels.core import core_parameters, repulsion
 
 PAIR = np.array(2.0), np.array(Hartree * Bohr * 29**2), np.array(0.46850 / (2 * 29**0.23))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from farfield.service.surrogate.radial import RadialBasis, orthonormal_recursion
+from farfield.service.surrogate.kernels.radial import RadialBasis, orthonormal_recursion
 
 RADIAL = RadialBasis(cutoff=5.2, r0=2.5, many=9, pair=8)
 

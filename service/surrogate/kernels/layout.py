@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from farfield.service.surrogate.core import core_parameters
-from farfield.service.surrogate.coupling import real_coupling
-from farfield.service.surrogate.radial import RadialBasis
+from farfield.service.surrogate.kernels.core import core_parameters
+from farfield.service.surrogate.kernels.coupling import real_coupling
+from farfield.service.surrogate.kernels.radial import RadialBasis
 
 if TYPE_CHECKING:
     from farfield.service.surrogate.basis import Basis, Shell

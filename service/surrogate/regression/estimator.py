@@ -19,10 +19,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from farfield.errors import FitError
-from farfield.service.surrogate.fit import posterior, scales
-from farfield.service.surrogate.posterior import Posterior
-from farfield.service.surrogate.regressor import Regressor, regress
-from farfield.service.surrogate.triangle import Triangle
+from farfield.service.surrogate.regression.fit import posterior, scales
+from farfield.service.surrogate.regression.posterior import Posterior
+from farfield.service.surrogate.regression.regressor import Regressor, regress
+from farfield.service.surrogate.regression.triangle import Triangle
 
 __all__ = ["EvidenceRidge"]
 

@@ -1,0 +1,1 @@
+"""From rows and labels to coefficients: triangles, the evidence fit, its posterior, other regressors."""
