@@ -40,7 +40,7 @@ def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
     truth: tuple[Array, float] | None = None
     cost = 0.0
     while isinstance(decision := loop.ask(), Decision):
-        answers = [answer(oracle, p) for p in decision.proposals]
+        answers = [answer(oracle, p, decision.number) for p in decision.proposals]
         cost += sum(len(p.atoms) ** 2 / 1e4 for p in decision.proposals)
         solution = loop.solution
         if solution is not None and truth is None:
@@ -56,12 +56,12 @@ def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
             )
 
 
-def answer(oracle: Oracle, p: Proposal) -> Answer:
+def answer(oracle: Oracle, p: Proposal, decision: int = 0) -> Answer:
     """The oracle's labels for one proposal."""
     o = oracle.evaluate(p.atoms, p.kinds).values
     return Answer(
         p.ordinal,
-        f"rehearsal-{p.ordinal}",
+        f"rehearsal-{decision}-{p.ordinal}",
         None if "E" not in o else float(o["E"]),
         None if "F" not in o else np.asarray(o["F"]),
         None if "V" not in o else np.asarray(o["V"]),

@@ -7,6 +7,7 @@ The keywords are pw.x's own, in its units (Ry); what the oracle answers is in eV
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -45,8 +46,14 @@ FAULTS = (
     "charge is wrong",
 )
 OWN = frozenset(
-    {"ibrav", "nat", "ntyp", "nspin", "tot_charge", "ecutwfc", "ecutrho", "occupations", "smearing", "degauss"}
+    {"ibrav", "nat", "ntyp", "nspin", "tot_charge", "ecutwfc", "ecutrho", "occupations", "smearing", "degauss", "nbnd"}
 )
+TAIL = {"mv": 3.5, "gaussian": 3.0, "mp": 3.5, "fd": 12.0}
+"""Widths above the Fermi energy at which occupations have fallen to about 1e-5."""
+EMPTY = 0.2
+"""Least share of empty bands in a metal, pw.x's own; its rule alone cuts the tail of a hot smearing off."""
+FREE_ELECTRON = 3.8099821
+"""hbar^2 / (2 m_e), eV Å^2."""
 
 
 class EspressoOracle:
@@ -99,6 +106,7 @@ class EspressoOracle:
         folders = [pseudo_dir, os.environ.get("ESPRESSO_PSEUDO"), *self._shipped()]
         self._files = {s: _found(s, f, [x for x in folders if x]) for s, f in sorted(pseudopotentials.items())}
         self._hashes = {s: hashlib.sha256(p.read_bytes()).hexdigest() for s, p in self._files.items()}
+        self._valence = {s: _valence(p) for s, p in self._files.items()}
 
     def _release(self) -> str:
         """The version that the program prints before it finds its input empty."""
@@ -134,7 +142,7 @@ class EspressoOracle:
         """The release, the hashes of the pseudopotentials and the rule of every setting, never one cell's mesh."""
         return {
             "adapter": "espresso",
-            "physics": 1,
+            "physics": 2,
             "release": self.release,
             "pseudopotentials": self._hashes,
             "ecutwfc": self.ecutwfc,
@@ -154,6 +162,19 @@ class EspressoOracle:
     def mesh_of(self, atoms: Atoms) -> Mesh:
         """The Gamma-centred mesh of `atoms`: its own where it carries one, else by `k_spacing`."""
         return mesh_by_spacing(atoms, self.k_spacing)
+
+    def bands(self, atoms: Atoms) -> int | None:
+        """Bands up to where the smearing has emptied them, for free electrons of the cell's density; None: pw.x's own.
+
+        Cut off at fewer, energies of cells of different size would not compare (decisions C2) and E would not be the
+        functional whose gradient F is.
+        """
+        if self.smearing == "none":
+            return None
+        electrons = sum(self._valence[s] for s in atoms.get_chemical_symbols())
+        fermi = FREE_ELECTRON * (3 * np.pi**2 * electrons / atoms.get_volume()) ** (2 / 3)
+        share = (1 + TAIL[self.smearing] * self.degauss * RYDBERG / fermi) ** 1.5
+        return max(math.ceil(electrons / 2 * max(share, 1 + EMPTY)), math.ceil(electrons / 2) + 4)
 
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
         """E (the free energy where there is smearing), F and V of periodic `atoms`.
@@ -182,6 +203,7 @@ class EspressoOracle:
         system |= {"ecutwfc": self.ecutwfc, "ecutrho": self.ecutrho}
         if self.smearing != "none":
             system |= {"occupations": "smearing", "smearing": self.smearing, "degauss": self.degauss}
+            system |= {"nbnd": self.bands(atoms)}
         control = {
             "calculation": "scf",
             "outdir": "./out",
@@ -243,6 +265,7 @@ class EspressoOracle:
             values["V"] = virial_from_stress(_stress(text), atoms.get_volume())
         points = re.search(r"number of k points=\s*(\d+)", text)
         grid = re.search(r"FFT dimensions:\s*\(\s*(\d+),\s*(\d+),\s*(\d+)\)", text)
+        settings["bands"] = self.bands(atoms)
         settings["k_points"] = int(points.group(1)) if points else None
         settings["fft"] = [int(n) for n in grid.groups()] if grid else None
         return Observations(values, energy_zero=zero, settings=settings)
@@ -254,6 +277,15 @@ def _found(species: str, name: str, folders: Sequence[str]) -> Path:
             return path.resolve()
     where = ", ".join(folders) or "no folder"
     raise OracleLoadError(f"oracle 'espresso': no pseudopotential {name} for {species} in {where}; set pseudo_dir")
+
+
+def _valence(path: Path) -> float:
+    """The valence electrons of a pseudopotential, from its header in either version of the format."""
+    text = path.read_text(errors="replace")
+    found = re.search(r"z_valence\s*=\s*[\"']\s*([0-9.eEdD+]+)", text) or re.search(r"([0-9.eEdD+]+)\s+Z valence", text)
+    if found is None:
+        raise OracleLoadError(f"oracle 'espresso': {path.name} does not say its valence; is it a pseudopotential (UPF)?")
+    return float(found.group(1).lower().replace("d", "e"))
 
 
 def _namelist(name: str, values: Mapping[str, Any]) -> str:

@@ -75,6 +75,18 @@ def test_the_folded_mesh_gives_the_supercell_its_energy() -> None:
     assert abs(energies[0] - energies[1]) > 0.1
 
 
+def test_no_band_that_a_hot_smearing_fills_is_cut_off() -> None:
+    pw = oracle({**ALUMINIUM, "smearing": "fd", "degauss": 0.04})
+    unit = bulk("Al", a=4.0)
+    unit.info["mesh"] = (2, 2, 4)
+    large = bulk("Al", a=4.0) * (2, 2, 1)
+    large.info["mesh"] = (1, 1, 4)
+    answers = [pw.evaluate(a, ("E",)) for a in (unit, large)]
+    assert float(answers[1].values["E"]) / 4 == pytest.approx(float(answers[0].values["E"]), abs=1e-4)
+    assert answers[1].settings["bands"] > 1.5 * 6  # 12 electrons
+    assert oracle(SILICON).bands(bulk("Si")) is None
+
+
 def test_with_smearing_the_energy_is_the_free_energy() -> None:
     pw = oracle({**ALUMINIUM, "smearing": "fd"})
     answer = pw.evaluate(bulk("Al", a=4.0), ("E",))
@@ -115,6 +127,7 @@ def test_the_fingerprint_is_the_rule_and_not_the_mesh() -> None:
         ({"ecutwfc": -1.0}, "ecutwfc is -1.0"),
         ({"smearing": "hot"}, "smearing is 'hot'"),
         ({"system": {"nspin": 2}}, "system sets nspin"),
+        ({"system": {"nbnd": 9}}, "system sets nbnd"),
         ({"command": ["cat"]}, "is not pw.x"),
     ],
 )
