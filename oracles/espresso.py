@@ -171,9 +171,9 @@ class EspressoOracle:
         """
         if self.smearing == "none":
             return None
-        electrons = sum(self._valence[s] for s in atoms.get_chemical_symbols())
-        fermi = FREE_ELECTRON * (3 * np.pi**2 * electrons / atoms.get_volume()) ** (2 / 3)
-        share = (1 + TAIL[self.smearing] * self.degauss * RYDBERG / fermi) ** 1.5
+        electrons: float = sum(self._valence[s] for s in atoms.get_chemical_symbols())
+        fermi: float = FREE_ELECTRON * (3 * np.pi**2 * electrons / atoms.get_volume()) ** (2 / 3)
+        share = float((1 + TAIL[self.smearing] * self.degauss * RYDBERG / fermi) ** 1.5)
         return max(math.ceil(electrons / 2 * max(share, 1 + EMPTY)), math.ceil(electrons / 2) + 4)
 
     def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
@@ -284,7 +284,7 @@ def _valence(path: Path) -> float:
     text = path.read_text(errors="replace")
     found = re.search(r"z_valence\s*=\s*[\"']\s*([0-9.eEdD+]+)", text) or re.search(r"([0-9.eEdD+]+)\s+Z valence", text)
     if found is None:
-        raise OracleLoadError(f"oracle 'espresso': {path.name} does not say its valence; is it a pseudopotential (UPF)?")
+        raise OracleLoadError(f"oracle 'espresso': {path.name} does not tell its valence; is it a UPF file?")
     return float(found.group(1).lower().replace("d", "e"))
 
 
