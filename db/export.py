@@ -1,7 +1,7 @@
 """Write labels for trainers: extended XYZ with REF_ keys and 17 significant digits, and a JSON manifest beside it.
 
 Keys start with REF_, since ASE takes plain `energy` and `forces` into a calculator, where trainers do not look. Forces
-are raw. REF_stress = -REF_virial / volume; both are written as symmetric 3x3 matrices.
+are raw. REF_stress = -REF_virials / volume; both are written as symmetric 3x3 matrices.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ UNITS = {
     "Lattice": "Å",
     "REF_energy": "eV, total; the functional whose gradient REF_forces is",
     "REF_forces": "eV/Å, -dE/dr, raw",
-    "REF_virial": "eV, total, -dE/d(strain) = -volume * stress",
-    "REF_stress": "eV/Å^3, -REF_virial / volume, positive under tension",
+    "REF_virials": "eV, total, -dE/d(strain) = -volume * stress",
+    "REF_stress": "eV/Å^3, -REF_virials / volume, positive under tension",
     "initial_magmoms": "Bohr magnetons, as given to the oracle",
 }
 
@@ -62,7 +62,7 @@ def extxyz(row: Labelled) -> str:
     if known.energy is not None:
         fields["REF_energy"] = _number(known.energy)
     if known.virial is not None:
-        fields["REF_virial"] = _quoted(_matrix(known.virial).ravel())
+        fields["REF_virials"] = _quoted(_matrix(known.virial).ravel())
         fields["REF_stress"] = _quoted(-_matrix(known.virial).ravel() / atoms.get_volume())
     fields["config_type"] = json.dumps(row.role or "other", ensure_ascii=False)
     if row.decision is not None:

@@ -118,6 +118,7 @@ class CampaignConfig(Section):
     def check(self) -> None:
         """What single keys cannot tell: elements, lattice, defect, references, levels."""
         host = self.make_host()
+        _plausible(host)
         defect = self.make_defect(host)
         if self.defect.position is not None and self.defect.kind != "interstitial":
             raise ConfigError(
@@ -140,7 +141,11 @@ class CampaignConfig(Section):
                     key=f"references.{species}",
                 )
         if self.surrogate.max_level < self.surrogate.level:
-            raise ConfigError("surrogate.max_level is below surrogate.level; raise it", key="surrogate.max_level")
+            raise ConfigError(
+                f"surrogate.max_level {self.surrogate.max_level} is below surrogate.level {self.surrogate.level}; mend "
+                "one of them (0 to 6)",
+                key="surrogate.max_level",
+            )
 
     def make_host(self) -> Host:
         """The host at its given lattice constant, or at a first guess where the oracle decides."""
@@ -203,6 +208,23 @@ class CampaignConfig(Section):
             nested.setdefault(section, {})[key] = value
         config = cls.from_mapping(nested, source="flags")
         return wording.commented(config, {name for name in values or {}})
+
+
+BONDS = 0.6, 2.5
+"""Nearest neighbours, in sums of covalent radii (Cordero et al. 2008): below and above them the unit is wrong."""
+
+
+def _plausible(host: Host) -> None:
+    """Raise ConfigError for a crystal far too dense or too thin: a lattice constant in nm or in Bohr."""
+    from ase.data import atomic_numbers, covalent_radii
+
+    bond = 2 * sum(float(covalent_radii[atomic_numbers[s]]) for s in host.species) / len(host.species)
+    if not BONDS[0] * bond <= host.nearest <= BONDS[1] * bond:
+        raise ConfigError(
+            f"host.lattice_constant {host.a:g} puts nearest neighbours {host.nearest:.3g} Å apart, where a bond of "
+            f"{'-'.join(sorted(set(host.species)))} is about {bond:.2g} Å; give it in Å",
+            key="host.lattice_constant",
+        )
 
 
 def _absolute(url: str, base: Path) -> str:

@@ -61,7 +61,7 @@ def ladder_ended(rung: Size, target: int) -> Stop:
     """The next rung is as large as the target cell."""
     return Stop(
         f"the ladder has reached the target cell ({max(rung)} cells per edge) before the tolerance; "
-        f"set target.size above {target}",
+        f"give the campaign another name and a target.size above {target}: it finds what was bought in the database",
         False,
         3,
     )

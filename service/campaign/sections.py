@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 __all__ = [
     "BudgetSection",
@@ -51,10 +51,17 @@ class CampaignSection(Section):
         return name
 
 
+def _listed(value: Any) -> Any:
+    """One text where a list of texts is asked."""
+    return (value,) if isinstance(value, str) else value
+
+
 class HostSection(Section):
     """The perfect crystal."""
 
-    species: tuple[str, ...] = Field(default=("Cu",), min_length=1, description="one element; two for rocksalt and b2")
+    species: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=("Cu",), min_length=1, description="one element; two for rocksalt and b2"
+    )
     lattice: str = Field(default="fcc", description="fcc, bcc, diamond, zincblende, rocksalt or b2")
     lattice_constant: Positive | Literal["oracle"] = Field(
         default="oracle", description='"oracle": from a 7-point equation of state; or a number, Å'

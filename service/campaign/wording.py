@@ -55,7 +55,7 @@ def _nearest(key: str, known: Mapping[str, str]) -> str:
     section, _, last = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == section]
     close = [k for k in known if "." in k and k.rpartition(".")[2] == last]
-    close = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.65)
     close = close or difflib.get_close_matches(key, list(known), n=1, cutoff=0.75)
     if close:
         return f"did you mean {close[0]}?"

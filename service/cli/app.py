@@ -5,6 +5,7 @@ Verb modules import what they need inside their functions, so that ``farfield --
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -26,6 +27,9 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except FarfieldError as fault:
             line = " ".join(str(fault).split())
+        except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
         except OSError as fault:
             where = f" {fault.filename}" if fault.filename else ""
             line = f"cannot use{where}: {fault.strerror or fault}; check the path, its permissions and the disk"

@@ -68,7 +68,7 @@ def plan(
     if as_json:
         print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
         return
-    _show(steps, path, Problem(config).target.natoms)
+    _show(steps, path, Problem(config).target.natoms, file)
 
 
 def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> li
     return out
 
 
-def _show(steps: list[dict[str, Any]], path: Path, target: int) -> None:
+def _show(steps: list[dict[str, Any]], path: Path, target: int, file: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -133,4 +133,6 @@ def _show(steps: list[dict[str, Any]], path: Path, target: int) -> None:
         f"verified rung adds its line. The target cell ({target} atoms) is never given to the oracle.",
         highlight=False,
     )
-    console.print(f"First cells: {path}. Nothing was bought; next: farfield run", highlight=False, soft_wrap=True)
+    console.print(
+        f"First cells: {path}. Nothing was bought; next: farfield run {file}", highlight=False, soft_wrap=True
+    )

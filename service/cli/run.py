@@ -105,6 +105,7 @@ def _interrupts(runner: Runner, console: Console) -> Iterator[None]:
 def _conclude(console: Console, config: CampaignConfig, file: Path, database: Database, result: Result) -> None:
     """Why it stopped, where everything lies, what to do next."""
     from farfield.service.cli.outputs import REPORT, write_outputs
+    from farfield.service.estimates.estimate import THETA_COMPLETE, THETA_OTHER
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -122,6 +123,11 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
                 f"estimated errors: geometry {last['eta_geo']:.4f} Å of {config.target.tol_geo:g}, "
                 f"energy {1e3 * last['eta_energy']:+.2f} meV of {1e3 * config.target.tol_energy:g}."
             )
+            if not result.converged:
+                say(
+                    f"The stop asks for {THETA_COMPLETE:g} times them ({THETA_OTHER:g} on incomplete rungs) below the "
+                    "tolerances, on two rungs in a row."
+                )
         cost = record.cost(stored.id)
         say(f"Bought: {cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds.")
     say("")
@@ -135,6 +141,9 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
     elif result.converged:
         say(f"Next: open {config.folder / REPORT}; farfield verify {file} buys the truth and compares.")
     elif result.exit_code == 3:
-        say(f"Next: raise what ended it in {file} and say farfield run {file} again; nothing is bought twice.")
+        say(
+            f"Next: a larger [budget] or surrogate.max_level in {file} goes on with farfield run {file}; any other "
+            "change needs another campaign.name. Nothing is bought twice."
+        )
     else:
         say(f"Next: farfield status {file} shows what failed; mend it, then farfield run {file} goes on.")

@@ -67,6 +67,8 @@ def _estimates(data: CampaignData) -> list[Fact]:
         return [Fact("Estimate", "none yet", "no verification call has been answered")]
     bound = e.theta * abs(e.eta_energy)
     digits = int(min(4, max(3, 1 - math.floor(math.log10(max(bound, 1e-6))))))
+    least = 10.0**-digits
+    spread = f"± {bound:.{digits}f}" if bound >= least else f"± < {least:g}"
     notes = [Markup("±θ|η<sub>E</sub>|"), f"raw surrogate {e.formation_energy_raw:.{digits}f} eV"]
     if e.formation_energy_dilute is not None:
         notes.append(f"dilute limit {e.formation_energy_dilute:.{digits}f} eV")
@@ -74,7 +76,7 @@ def _estimates(data: CampaignData) -> list[Fact]:
         per_site = data.host.a**3 / data.host.nb
         notes.append(f"relaxation volume {e.relaxation_volume:.2f} Å³ ({e.relaxation_volume / per_site:+.2f} Ω)")
     return [
-        Fact("Formation energy", f"{e.formation_energy:.{digits}f} ± {bound:.{digits}f} eV", Markup("; ").join(notes)),
+        Fact("Formation energy", f"{e.formation_energy:.{digits}f} {spread} eV", Markup("; ").join(notes)),
         Fact(
             "Geometry error",
             f"η = {e.eta_geo:.4f} Å",

@@ -121,7 +121,9 @@ class Basis:
         if given.ndim and not (given.shape == (len(names),) * 2 and np.array_equal(given, given.T, equal_nan=True)):
             raise BasisError(f"r0 {self.r0} is no symmetric table for {len(names)} species; give one number instead")
         if not (np.isfinite(self.cutoff) and 0 < given.min() <= given.max() < self.cutoff):
-            raise BasisError(f"cutoff {self.cutoff} Å must be finite and above {self.r0} Å; set [surrogate] cutoff")
+            raise BasisError(
+                f"cutoff {self.cutoff} Å must be finite and above {given.max():.4g} Å; set [surrogate] cutoff"
+            )
         if not 0 <= self.core < 1:
             raise BasisError(f"core {self.core} must be a share of r0 below 1; leave it at {CORE}")
         if len(self.degrees) != 3 or min(self.degrees) < 0 or not self.functions:

@@ -58,7 +58,7 @@ def test_ase_reads_back_every_bit(record, emt_cells, tmp_path: Path) -> None:
             assert "REF_forces" not in atoms.arrays
         else:
             assert atoms.arrays["REF_forces"].tobytes() == row.labels.forces.tobytes()
-        assert ("REF_virial" in atoms.info) == ("REF_stress" in atoms.info) == (row.labels.virial is not None)
+        assert ("REF_virials" in atoms.info) == ("REF_stress" in atoms.info) == (row.labels.virial is not None)
 
 
 def test_signs_are_those_of_ase_and_of_strain(record, emt_cells, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_signs_are_those_of_ase_and_of_strain(record, emt_cells, tmp_path: Path)
     reference = first.copy()
     reference.calc = EMT()
     # ASE shapes nine numbers into 3x3 only for its own keys
-    stress, virial = (first.info[name].reshape(3, 3) for name in ("REF_stress", "REF_virial"))
+    stress, virial = (first.info[name].reshape(3, 3) for name in ("REF_stress", "REF_virials"))
     assert stress == pytest.approx(reference.get_stress(voigt=False), abs=1e-12)
     assert virial == pytest.approx(-first.get_volume() * stress, rel=1e-14)
     h = 1e-5
@@ -94,7 +94,7 @@ def test_the_manifest_is_true(record, emt_cells, tmp_path: Path) -> None:
     assert manifest["oracle"] == {"fingerprint": stored.fingerprint, "sha256": stored.fingerprint_hash}
     assert manifest["selection"] == {"campaign": "first", "kind": "E"}
     assert manifest["schema_revision"] == "0001"
-    assert set(manifest["units"]) >= {"REF_energy", "REF_forces", "REF_virial", "REF_stress"}
+    assert set(manifest["units"]) >= {"REF_energy", "REF_forces", "REF_virials", "REF_stress"}
     again = write_extxyz(tmp_path / "again.xyz", record.database, campaign="first", kind="E")
     assert again.path.read_bytes() == written.path.read_bytes()
 
@@ -113,7 +113,7 @@ def test_moments_and_round_numbers_survive(record, claims, session, decide, tmp_
     back = read(tmp_path / "data.xyz")
     assert (back.get_initial_magnetic_moments() == [2.2, -2.2, 0, 1 / 3]).all()
     assert isinstance(back.info["REF_energy"], float)
-    assert back.info["REF_virial"].dtype == float
+    assert back.info["REF_virials"].dtype == float
     assert list(back.pbc) == [True, False, True]
 
 

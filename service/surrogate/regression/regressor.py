@@ -56,6 +56,13 @@ def named_regressor(name: str) -> Regressor:
         ) from error
     if not callable(getattr(made, "fit", None)):
         raise FitError(f"{name} cannot be fitted; name a class such as sklearn.linear_model.BayesianRidge")
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    try:  # a classifier, or one that chooses no coefficients, is found out before anything is bought
+        shape = np.shape(copy.deepcopy(made).fit(rows, rows @ [1.0, 2.0, 3.0]).coef_)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FitError(f"{name} does not fit linear coefficients ({' '.join(str(error).split())[:120]})") from error
+    if shape != (3,):
+        raise FitError(f"{name} gives coefficients of shape {shape} for three columns; name a linear regressor")
     return made
 
 

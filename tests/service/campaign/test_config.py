@@ -46,7 +46,7 @@ def test_an_empty_file_is_a_campaign(tmp_path: Path) -> None:
         ("host = 5", "host", "table"),
         ("[defect]\nkind = 'substitution'\nspecies = 'Ni'", "references.Ni", "references.Ni"),
         ("[references]\nNi = 0.0", "references.Ni", "use Cu"),
-        ("[surrogate]\nlevel = 3\nmax_level = 1", "surrogate.max_level", "raise it"),
+        ("[surrogate]\nlevel = 3\nmax_level = 1", "surrogate.max_level", "mend one of them"),
         ("[budget]\ncalls = 0", "budget.calls", "greater than or equal to 1"),
     ],
 )

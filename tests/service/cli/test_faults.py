@@ -156,3 +156,35 @@ def test_help_needs_none_of_the_heavy_libraries(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("constant", [0.361, 25.0])
+def test_a_lattice_constant_in_another_unit_is_refused(tmp_path: Path, constant: float) -> None:
+    refused(
+        tmp_path, f"[host]\nlattice_constant = {constant}\n", "host.lattice_constant", "a bond of Cu", "give it in Å"
+    )
+
+
+def test_a_regressor_without_coefficients_for_each_column_is_refused_before_anything_is_bought(tmp_path: Path) -> None:
+    for name in ("sklearn.linear_model.LogisticRegression", "sklearn.linear_model.SGDClassifier"):
+        refused(tmp_path, f'[surrogate]\nregressor = "{name}"\n', "surrogate.regressor", name)
+
+
+def test_levels_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    refused(tmp_path, "[surrogate]\nlevel = 6\n", "max_level 5 is below surrogate.level 6")
+
+
+def test_an_unknown_key_is_not_taken_for_one_of_another_kind(tmp_path: Path) -> None:
+    refused(tmp_path, "[goal]\nx = 1\n", "unknown key goal", "known are")
+
+
+def test_one_species_may_be_given_without_a_list(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CAMPAIGN + '[host]\nspecies = "Ni"\n', encoding="utf-8")
+    assert farfield("plan", "c.toml", cwd=tmp_path).code == 0
+
+
+def test_a_reader_that_leaves_early_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CAMPAIGN, encoding="utf-8")
+    command = f"{sys.executable} -m farfield plan c.toml --json | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("{", "")
