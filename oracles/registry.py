@@ -31,7 +31,7 @@ from farfield.oracles.observation import KINDS
 from farfield.oracles.oracle import MeshRule, Oracle
 from farfield.oracles.parameters import checked
 
-__all__ = ["GROUP", "Available", "available", "find", "load"]
+__all__ = ["GROUP", "Available", "available", "check_name", "find", "load"]
 
 GROUP = "farfield.oracles"
 ASKED = frozenset(name for name, kind in KINDS.items() if not kind.derived)
@@ -187,10 +187,17 @@ def _factory(name: str) -> Callable[..., Any]:
     return _callable(name, factory)
 
 
+def check_name(name: str) -> None:
+    """Raise OracleMissing for a name that no package registers and that is no 'package.module:Class'; loads nothing."""
+    points = _points()
+    if ":" not in name and name not in points:
+        raise _missing(name, points)
+
+
 def _missing(name: str, known: Iterable[str]) -> OracleMissing:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}" if near else f"known are {', '.join(sorted(known))}"
-    return OracleMissing(f"there is no oracle {name!r}; {hint}, or one of your own as 'package.module:Class'?")
+    return OracleMissing(f"there is no oracle {name!r}; {hint}, or one of your own as 'package.module:Class'")
 
 
 def _imported(name: str) -> Callable[..., Any]:

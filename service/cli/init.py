@@ -33,6 +33,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
     """Write a commented campaign file."""
+    from farfield.oracles.registry import check_name
     from farfield.service.campaign.config import CampaignConfig
 
     if file.exists() and not force:
@@ -54,6 +55,7 @@ def init(
         "oracle.parameters": {k: _json(v) for k, v in map(_pair, parameter or [])} or None,
     }
     values |= {f"references.{k}": _json(v) for k, v in map(_pair, reference or [])}
+    check_name(oracle)
     text = CampaignConfig.template({k: v for k, v in values.items() if v is not None})
     file.write_text(text, encoding="utf-8")
     print(f"wrote {file}; next: farfield plan {file}, then farfield run {file}")

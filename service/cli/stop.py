@@ -17,6 +17,6 @@ def stop(
 
     with find(file, database, campaign, readonly=False) as place:
         if Record(place.database).request_stop(place.campaign):
-            print(f"{place.campaign}: stop asked for; calls in flight will finish. Resume with `farfield run`.")
+            print(f"{place.campaign}: stop asked for; calls in flight will finish. Resume with `farfield run {file}`.")
         else:
             print(f"{place.campaign} is not running; nothing to stop.")

@@ -188,3 +188,13 @@ def test_a_reader_that_leaves_early_is_no_fault(tmp_path: Path) -> None:
     command = f"{sys.executable} -m farfield plan c.toml --json | head -c 1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_an_oracle_of_no_package_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    done = farfield("init", "c.toml", "--oracle", "espreso", cwd=tmp_path)
+    assert (done.code, done.err) == (
+        2,
+        "farfield: there is no oracle 'espreso'; did you mean 'espresso', or one of your own as "
+        "'package.module:Class'\n",
+    )
+    assert not (tmp_path / "c.toml").exists()
