@@ -5,6 +5,8 @@ Every function runs in its caller's transaction.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +23,13 @@ __all__ = [
     "Missing",
     "Share",
     "StoredAnswer",
+    "Streak",
     "answers",
     "charges",
     "cost",
     "failure_messages",
     "missing",
+    "streak",
 ]
 
 Counts = dict[int, dict[str, int]]
@@ -48,7 +52,7 @@ class Missing:
 @dataclass(frozen=True)
 class StoredAnswer:
     """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
-    attempt where a kind is missing."""
+    attempt where a kind is missing, `message` what it said."""
 
     ordinal: int
     calculation: str
@@ -56,6 +60,17 @@ class StoredAnswer:
     forces: Array | None = None
     virial: Array | None = None
     failure: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Streak:
+    """Calculations tried for the first time since the last call that succeeded, every one of them in vain; class and
+    message of the last failure."""
+
+    calculations: int = 0
+    failure: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,11 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
         kinds = r.kinds.split(",")
         have = known[r.calculation_id].only(kinds) if r.calculation_id in known else None
         whole = have is not None and set(have.kinds) == set(kinds)
-        failure = None if whole else last.get(r.calculation_id)
+        failure, message = (None, None) if whole else last.get(r.calculation_id, (None, None))
         if have is None:
-            out.append(StoredAnswer(r.ordinal, r.key, failure=failure))
+            out.append(StoredAnswer(r.ordinal, r.key, failure=failure, message=message))
         else:
-            out.append(StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure))
+            out.append(StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure, message))
     return out
 
 
@@ -154,6 +169,44 @@ def failure_messages(connection: Connection, campaign: int) -> dict[str, str]:
     newest = select(func.max(a.id)).where(a.campaign_id == campaign, a.state == "failed").group_by(a.failure)
     rows = connection.execute(select(a.failure, a.message).where(a.id.in_(newest)).order_by(a.failure))
     return {r.failure: r.message or "" for r in rows}
+
+
+def streak(connection: Connection, campaign: int, patience: Mapping[str, int] | None = None) -> Streak:
+    """How many new calculations have failed in a row, retries of old ones apart: those may be hard cells, while the
+    oracle is sound. Lost workers say nothing of the oracle and are left out.
+
+    `patience`: by class, how often a calculation must fail before it counts; else once.
+    """
+    a = schema.attempt.c
+    rows = connection.execute(
+        select(a.id, a.calculation_id, a.state, a.failure)
+        .where(
+            a.campaign_id == campaign,
+            a.state.in_(("finished", "superseded", "failed")),
+            a.failure.is_(None) | (a.failure != "worker lost"),
+            a.created >= _tried_again(connection, campaign),
+        )
+        .order_by(a.ended, a.id)
+    )
+    failed: set[int] = set()
+    new: set[int] = set()
+    last = None
+    times: Counter[tuple[int, str]] = Counter()
+    for attempt, calculation, state, failure in rows:
+        if state != "failed":
+            new.clear()
+            continue
+        times[calculation, failure] += 1
+        if times[calculation, failure] < (patience or {}).get(failure, 1):
+            continue
+        if calculation not in failed:
+            new.add(calculation)
+        failed.add(calculation)
+        last = attempt
+    if not new:
+        return Streak()
+    found = connection.execute(select(a.failure, a.message).where(a.id == last)).one()
+    return Streak(len(new), found.failure, found.message or "")
 
 
 def charges(connection: Connection, campaign: int) -> dict[tuple[int, int] | None, Share]:
@@ -195,31 +248,39 @@ def _asked(connection: Connection, campaign: int, number: int) -> list[Row[Any]]
 
 def _failures(connection: Connection, campaign: int, calculations: list[int]) -> Counts:
     """Failed attempts by class; those of other campaigns, and those before a new start, burn no budget of this one."""
-    a, e = schema.attempt.c, schema.event.c
-    again = connection.scalars(
-        select(func.max(e.created)).where(e.campaign_id == campaign, e.kind == TRIED_AGAIN)
-    ).one()
+    a = schema.attempt.c
+    again = _tried_again(connection, campaign)
     out: Counts = {}
     for block in blocks(calculations):
         for i, failure, n in connection.execute(
             select(a.calculation_id, a.failure, func.count())
-            .where(
-                a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed", a.created >= (again or 0.0)
-            )
+            .where(a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed", a.created >= again)
             .group_by(a.calculation_id, a.failure)
         ):
             out.setdefault(i, {})[failure] = n
     return out
 
 
-def _last_failures(connection: Connection, campaign: int, calculations: list[int]) -> dict[int, str]:
+def _tried_again(connection: Connection, campaign: int) -> float:
+    """When somebody last resumed the campaign to try what had failed again; 0 for never."""
+    e = schema.event.c
+    found = connection.scalars(
+        select(func.max(e.created)).where(e.campaign_id == campaign, e.kind == TRIED_AGAIN)
+    ).one()
+    return float(found or 0.0)
+
+
+def _last_failures(
+    connection: Connection, campaign: int, calculations: list[int]
+) -> dict[int, tuple[str | None, str | None]]:
+    """Class and message of the last failed attempt."""
     a = schema.attempt.c
-    out: dict[int, str] = {}
+    out: dict[int, tuple[str | None, str | None]] = {}
     for block in blocks(calculations):
-        query = select(a.calculation_id, a.failure).where(
+        query = select(a.calculation_id, a.failure, a.message).where(
             a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed"
         )
-        out.update((i, failure) for i, failure in connection.execute(query.order_by(a.id)))
+        out.update((i, (failure, message)) for i, failure, message in connection.execute(query.order_by(a.id)))
     return out
 
 

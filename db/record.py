@@ -20,7 +20,7 @@ from farfield.db.decisions import DecisionLike, StoredDecision, decision_row
 from farfield.db.engine import Database
 from farfield.db.force_constants import Part, StoredColumn
 from farfield.db.labels import Array, Labels, labels
-from farfield.db.progress import Cost, Missing, Share, StoredAnswer
+from farfield.db.progress import Cost, Missing, Share, StoredAnswer, Streak
 from farfield.errors import RecordError
 
 __all__ = ["Record"]
@@ -145,6 +145,11 @@ class Record:
         """What the newest failed call of each failure class said, by class."""
         with self.database.read() as connection:
             return progress.failure_messages(connection, campaign_id)
+
+    def streak(self, campaign_id: int, patience: Mapping[str, int] | None = None) -> Streak:
+        """How many new calculations have failed in a row: see `progress.Streak`."""
+        with self.database.read() as connection:
+            return progress.streak(connection, campaign_id, patience)
 
     def charges(self, campaign_id: int) -> dict[tuple[int, int] | None, Share]:
         """The same by proposal (decision, ordinal); calls outside a decision under None."""

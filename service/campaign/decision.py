@@ -14,7 +14,7 @@ from farfield.oracles.mesh import Mesh
 from farfield.oracles.oracle import MeshRule
 from farfield.service.cells import Size
 
-__all__ = ["Answer", "Decision", "DerivedForceConstants", "OracleInfo", "Proposal", "Stop"]
+__all__ = ["Answer", "Decision", "DerivedForceConstants", "Note", "OracleInfo", "Proposal", "Stop"]
 
 Array = NDArray[np.float64]
 
@@ -34,9 +34,10 @@ class OracleInfo:
 class Proposal:
     """One calculation to buy: a cell, the kinds E, F, V asked of it, and why.
 
-    `role`: lattice constant, check, reference, strain, force constants, training or verification. `term`: the term of
-    the estimate that asks for it. `rung`: the supercell (n1, n2, n3). `meta`: JSON-able facts the loop needs again.
-    Positions are rounded to 1e-8 Å, so that an identity does not hang on the last bits.
+    `role`: lattice constant, check, reference, strain, force constants, training, verification or confirmation (of a
+    label in doubt). `term`: the term of the estimate that asks for it. `rung`: the supercell (n1, n2, n3). `meta`:
+    JSON-able facts the loop needs again. Positions are rounded to 1e-8 Å, so that an identity does not hang on the last
+    bits.
     """
 
     ordinal: int
@@ -71,7 +72,8 @@ class Decision:
 class Answer:
     """The accepted labels for one proposal: energy eV, forces (N, 3) eV/Å, virial (6,) eV; None where not there.
 
-    `calculation` is its key in the record; `failure` the failure class when its budget is spent.
+    `calculation` is its key in the record; `failure` the failure class when its budget is spent, and `message` what the
+    last failed call said.
     """
 
     ordinal: int
@@ -80,6 +82,7 @@ class Answer:
     forces: Array | None = None
     virial: Array | None = None
     failure: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,15 @@ class DerivedForceConstants:
     step: float
     column: Array
     parts: tuple[tuple[int, float, tuple[tuple[float, ...], ...]], ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the diary about one calculation: `kind` suspect, confirmed or withdrawn."""
+
+    kind: str
+    message: str
+    calculation: str
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from farfield.service.campaign.decision import Answer, Proposal, Stop
+from farfield.service.campaign.losses import ADVICE
 from farfield.service.cells import Size
 from farfield.service.proposals.choice import name
 
@@ -11,10 +12,15 @@ __all__ = [
     "basis_limited",
     "ladder_ended",
     "no_answer",
+    "nothing_succeeds",
+    "refuted_answers",
     "tolerance_met",
     "unstable_host",
     "unusable_surrogate",
 ]
+
+LONGEST = 160
+"""Characters of an oracle's message that a reason repeats."""
 
 
 def tolerance_met(first: Size, second: Size) -> Stop:
@@ -24,17 +30,41 @@ def tolerance_met(first: Size, second: Size) -> Stop:
 
 def no_answer(p: Proposal, a: Answer) -> Stop:
     """A calculation was given up."""
+    advice = ADVICE.get(a.failure or "", "see `farfield status`, mend the oracle and run again")
+    seen = said(a.failure, a.message) if a.failure else "missing kinds"
+    return Stop(f"no answer for a {p.role} cell of {len(p.atoms)} atoms ({seen}); {advice}", False, 1)
+
+
+def nothing_succeeds(count: int, failure: str, message: str) -> Stop:
+    """The last `count` new calculations all failed, the last as `failure`."""
+    seen = said(failure, message)
+    advice = ADVICE.get(failure, "mend the oracle and run again")
     return Stop(
-        f"no answer for a {p.role} cell of {len(p.atoms)} atoms ({a.failure or 'missing kinds'}); "
-        "see `farfield status`, mend the oracle and run again",
+        f"nothing succeeds any more: the last {count} new calculations all failed, the last one: {seen}; {advice}",
         False,
         1,
     )
 
 
+def said(failure: str, message: str | None) -> str:
+    """A failure class with the message of a call, shortened."""
+    text = " ".join((message or "").split())
+    return f"{failure}: {text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'}" if text else failure
+
+
 def bad_answer(fault: str) -> Stop:
     """The oracle check failed."""
     return Stop(f"bad answer: {fault}; mend the oracle's settings", False, 1)
+
+
+def refuted_answers(count: int, why: str) -> Stop:
+    """The oracle's answers keep being refuted, the last one as `why` says."""
+    return Stop(
+        f"bad answer: {count} labels were far off the prediction and not confirmed; the last: {why}; look at these "
+        "calls (`farfield status`), mend the oracle's settings and start a campaign of another name",
+        False,
+        1,
+    )
 
 
 def unstable_host(eigenvalue: float, size: Size) -> Stop:

@@ -17,9 +17,10 @@ import numpy as np
 from farfield.errors import CampaignError
 from farfield.service.campaign import ending
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Stop
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Stop
+from farfield.service.campaign.inquiry import REFUTED, Inquiry, held_pairs
 from farfield.service.campaign.losses import fatal
-from farfield.service.campaign.observed import Observed, as_read
+from farfield.service.campaign.observed import FITTED, Label, Observed, as_read
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
@@ -48,6 +49,7 @@ class Loop:
         self.problem.check()
         self.observed = Observed()
         self._rounds: Rounds | None = None
+        self._inquiry: Inquiry | None = None
         self._derived: list[DerivedForceConstants] = []
         self._told = 0
         self._stop: Stop | None = None
@@ -75,12 +77,18 @@ class Loop:
         """The FC observations that the last told decision completed."""
         return self._derived
 
+    def notes(self) -> list[Note]:
+        """What the last told decision found out about labels in doubt, for the diary."""
+        return list(self._inquiry.notes) if self._inquiry else []
+
     def ask(self) -> Decision | Stop:
         """The next decision, or why there is none. Asking twice gives the same."""
         if self._stop is not None:
             return self._stop
-        action = self._rounds.action if self._rounds else None
-        return Proposing(self.problem, self.oracle, self.observed, self.state, self._told).decision(action)
+        proposing = Proposing(self.problem, self.oracle, self.observed, self.state, self._told)
+        if self._inquiry is not None and self._inquiry.open and self.surrogate is not None:
+            return proposing.inquiry(*self._inquiry.proposals(self.observed, self.surrogate))
+        return proposing.decision(self._rounds.action if self._rounds else None)
 
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
         """Take the answers to `decision`, one per proposal in any order; estimate, refit and choose what is next.
@@ -93,14 +101,16 @@ class Loop:
             raise CampaignError(f"the answers do not match the proposals of decision {decision.number}")
         if self._rounds is not None:
             self._rounds.estimate = None
+        if self._inquiry is not None:
+            self._inquiry.notes.clear()
         self._derived = []
         self._take(decision, answers)
         if self._stop is None:
             if self.state.phase == "lattice":
                 self._open()
             elif self.state.phase == "start":
-                self._begin()
-            elif self._rounds is not None:
+                self._begin(decision, answers)
+            elif self._rounds is not None and self._inquire(decision, answers):
                 self._rounds.next(decision)
                 self._stop = self._rounds.stop
         self._told += 1
@@ -118,11 +128,7 @@ class Loop:
         left, gone = self.observed.without(calculations)
         if (self.observed.defects and not left.defects) or (self.observed.constants and not left.constants):
             raise CampaignError("no defect cell or no force constants would be left to fit; keep one, or start anew")
-        self.observed = left
-        self.state.withdrawn = sorted(left.withdrawn)
-        if self._rounds is not None:
-            self._rounds.observed = left
-            self._rounds.forget(gone)
+        self._leave(left, gone)
         return len(gone)
 
     @classmethod
@@ -150,8 +156,9 @@ class Loop:
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
             loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))
         loop._told = len(decisions) - 1
+        loop.observed.hold(held_pairs(loop.state, decisions, answers))
         if loop.state.phase == "rounds":
-            loop._rounds = Rounds(loop.problem, loop.observed, loop.state)
+            loop._start_rounds()
         if len(answers) == len(decisions):
             loop.tell(decisions[-1], answers[-1])
         return loop
@@ -164,6 +171,35 @@ class Loop:
             self.state.unanswered = self.state.unanswered + 1 if "verification" in lost else 0
         if (loss := fatal(decision, self.observed, self.state.unanswered)) is not None:
             self._stop = ending.no_answer(*loss)
+
+    def _leave(self, left: Observed, gone: Sequence[Label]) -> None:
+        self.observed = left
+        self.state.withdrawn = sorted(left.withdrawn)
+        if self._rounds is not None:
+            self._rounds.observed = left
+            self._rounds.forget(gone)
+
+    def _inquire(self, decision: Decision, answers: Sequence[Answer]) -> bool:
+        """Verdicts on labels in doubt and new doubts; whether the round can be concluded."""
+        if self._inquiry is None or self.surrogate is None:
+            return True
+        if lost := self._inquiry.hear(decision, answers, self.observed, self.surrogate):
+            if any(s["role"] == "verification" for s in self.state.suspects if s["calculation"] in lost):
+                self.state.unanswered = max(1, self.state.unanswered)
+            self._leave(*self.observed.without(lost))
+        self._inquiry.examine(decision, answers, self.observed, self.surrogate, FITTED)
+        if self._inquiry.open:
+            return False
+        refused = self._inquiry.refused
+        if refused and (len(refused) >= REFUTED or not self.observed.defects):
+            self._stop = ending.refuted_answers(len(refused), refused[-1]["why"])
+        return self._stop is None
+
+    def _start_rounds(self) -> Rounds:
+        self._rounds = Rounds(self.problem, self.observed, self.state)
+        analytic, mesh = self.oracle.analytic, self.oracle.mesh != "none"
+        self._inquiry = Inquiry(self.problem, self.state, analytic=analytic, mesh=mesh)
+        return self._rounds
 
     def _open(self) -> None:
         fault = check_oracle(self.observed, self.oracle.analytic)
@@ -179,7 +215,7 @@ class Loop:
         self.problem.check()
         self.state.phase = "start"
 
-    def _begin(self) -> None:
+    def _begin(self, decision: Decision, answers: Sequence[Answer]) -> None:
         label = self.observed.constants[-1]
         constants = label.constants(ForceConstantCell(self.problem.host, label.size))
         lattice = LatticeOperator(self.problem.host, label.size, constants)
@@ -189,6 +225,10 @@ class Loop:
         self.state.phase = "rounds"
         self.state.rung = self.problem.first_size
         self.state.fc_size = label.size
-        self._rounds = Rounds(self.problem, self.observed, self.state)
-        self._rounds.first(self._told)
-        self._stop = self._rounds.stop
+        rounds = self._start_rounds()
+        rounds.first(self._told)
+        self._stop = rounds.stop
+        if self._inquiry is not None and rounds.current is not None:  # in sample, as nothing predicted the first cells
+            self._inquiry.examine(
+                decision, answers, self.observed, rounds.current.surrogate, ("training",), in_sample=True
+            )

@@ -1,7 +1,8 @@
 """Calculations that were given up: which of them a campaign can do without.
 
 One strained pair, a point of the equation of state or one of several first cells is a loss of data, not of the
-campaign. A verification call that fails is asked once more, at another rattle. The references, the oracle check and the
+campaign. A verification call that fails is asked once more, at another rattle. A label in
+doubt whose confirmation fails is withdrawn. The references, the oracle check and the
 force constants have no substitute.
 """
 
@@ -11,8 +12,9 @@ from collections.abc import Sequence
 
 from farfield.service.campaign.decision import Answer, Decision, Proposal
 from farfield.service.campaign.observed import Observed
+from farfield.service.campaign.suspects import ROLE as CONFIRMATION
 
-__all__ = ["VERIFICATIONS", "fatal"]
+__all__ = ["ADVICE", "VERIFICATIONS", "fatal"]
 
 POINTS = 5
 """Least points of an equation of state: a quartic fit with its minimum inside."""
@@ -20,6 +22,18 @@ PAIRS = 3
 """Least complete strained pairs of a decision."""
 VERIFICATIONS = 2
 """Verification calls in a row that may go without an answer."""
+
+ADVICE = {
+    "worker lost": "look at the workers' memory and logs, then run again",
+    "timed out": "raise the limit and run again",
+    "out of memory": "raise the limit and run again",
+    "crashed": "its output is kept under scratch/failed; mend the oracle and run again",
+    "not converged": "its output is kept under scratch/failed; ease the oracle's convergence and run again",
+    "bad answer": "mend the oracle's settings and run again",
+    "not supported": "take an oracle that answers these cells and kinds",
+    "input error": "mend oracle.parameters and run again",
+}
+"""What to do where a failure class ends a campaign."""
 
 Loss = tuple[Proposal, Answer]
 
@@ -44,4 +58,6 @@ def _bearable(role: str, decision: Decision, observed: Observed, lost: Sequence[
         return sum(plus.decision == decision.number for plus, _ in observed.strain_pairs()) >= PAIRS
     if role == "training":
         return bool(observed.defects)
+    if role == CONFIRMATION:
+        return True
     return role == "verification" and unanswered < VERIFICATIONS

@@ -6,7 +6,7 @@ Filled from (decision, answers) in the order of the record, never by arrival, so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -84,6 +84,7 @@ class Observed:
 
     `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
     `references`: E of one host cell (eV) at the mesh of each supercell, and V (6,) of the cell that was bought.
+    `held`: calculations in doubt, whose labels wait in `aside` until they are confirmed.
     """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
@@ -95,6 +96,8 @@ class Observed:
     keys: set[str] = field(default_factory=set)
     failures: list[tuple[Proposal, Answer]] = field(default_factory=list)
     withdrawn: set[str] = field(default_factory=set)
+    held: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
+    aside: list[Label] = field(default_factory=list)
 
     def add(self, decision: Decision, answers: Sequence[Answer]) -> None:
         """Take the answers of one decision, in ordinal order. Failed ones are listed in `failures`."""
@@ -183,8 +186,28 @@ class Observed:
             constants=[c for c in self.constants if out.isdisjoint(c.calculations)],
             keys={k for k in self.keys if k.rpartition("/")[0] not in out},
             withdrawn=out,
+            aside=[x for x in self.aside if out.isdisjoint(_calculations(x))],
         )
         return left, gone
+
+    def hold(self, doubted: Mapping[str, tuple[Proposal, Answer]]) -> None:
+        """Put the labels of `doubted` calculations aside, with the proposal and answer of each."""
+        self.held.update(doubted)
+        self._sort([*self.defects, *self.strains, *self.constants, *self.aside])
+
+    def release(self, calculation: str) -> None:
+        """The label of a calculation that was in doubt is sound: back to its place in the order of the record."""
+        self.held.pop(calculation, None)
+        self._sort([*self.defects, *self.strains, *self.constants, *self.aside])
+
+    def _sort(self, labels: Sequence[Label]) -> None:
+        """New lists, in the order (decision, ordinal); labels of held calculations aside."""
+        ordered = sorted(labels, key=lambda x: (x.decision, getattr(x, "ordinal", 0)))
+        sound = [x for x in ordered if self.held.keys().isdisjoint(_calculations(x))]
+        self.aside = [x for x in ordered if not self.held.keys().isdisjoint(_calculations(x))]
+        self.defects = [x for x in sound if isinstance(x, DefectLabel)]
+        self.strains = [x for x in sound if isinstance(x, StrainLabel)]
+        self.constants = [x for x in sound if isinstance(x, ForceConstantLabel)]
 
     def strain_pairs(self) -> list[tuple[StrainLabel, StrainLabel]]:
         """The complete +-e pairs (plus, minus), in order; cells with shifts have none."""
@@ -218,6 +241,10 @@ class Observed:
                     )
                 )
         return out
+
+
+def _calculations(label: Label) -> list[str]:
+    return label.calculations if isinstance(label, ForceConstantLabel) else [label.calculation]
 
 
 def as_read(answers: Sequence[Answer], inputs: Collection[str], withdrawn: Collection[str]) -> list[Answer]:

@@ -53,6 +53,10 @@ class Proposing:
             raise RuntimeError("a round needs an action; tell the loop its answers first")
         return self._finish(*self._round(action))
 
+    def inquiry(self, reason: str, candidates: Iterable[Candidate]) -> Decision:
+        """The decision that buys `candidates` alone, to confirm labels in doubt; the round waits for it."""
+        return self._finish(reason, candidates)
+
     def _lattice(self) -> tuple[str, list[Candidate]]:
         host, kinds = self.problem.host, self.kinds
         out: list[Candidate] = []

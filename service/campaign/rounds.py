@@ -65,7 +65,7 @@ class Rounds:
         if label is None:  # a repair, or a verification call that was withdrawn or lost: nothing to estimate
             self._advance(decision.number)
             if self.state.unanswered and self.stop is None and self.action is not None and self.action.verify:
-                text = f"no answer on {name(self.state.rung)}: again at another rattle"
+                text = f"{self._missed()} on {name(self.state.rung)}: again at another rattle"
                 self.action = replace(self.action, verify=self.state.rung, reason=text)
             return
         if self.current is None:
@@ -182,6 +182,12 @@ class Rounds:
             self.stop = ending.unusable_surrogate(failed, REPAIRS)
             return
         self.action = Action(None, f"gate failed ({', '.join(failed)}): train again on the current rung")
+
+    def _missed(self) -> str:
+        """Why the last verification call gave no label."""
+        own = [s for s in self.state.suspects if s["role"] == "verification"]
+        doubted = bool(own) and own[-1]["decision"] == self.state.verification
+        return "the answer was not confirmed" if doubted else "no answer"
 
     def _facts(self) -> Facts:
         s, host = self.state, self.problem.host

@@ -27,7 +27,8 @@ class State:
     `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
     whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it
     grew; `stalls`: successive rungs on which the refit did not halve the core residual. `withdrawn`: calculations kept
-    out of fits. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients`
+    out of fits; `suspects`: answers that were in doubt, with their verdicts. `solution`: scalars of the round's
+    surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients`
     (K,), `old_u` of the round before.
     """
 
@@ -46,6 +47,7 @@ class State:
     eta_previous: float | None = None
     verification: int | None = None
     withdrawn: list[str] = field(default_factory=list)
+    suspects: list[dict[str, Any]] = field(default_factory=list)
     solution: dict[str, Any] = field(default_factory=dict)
     estimates: list[dict[str, Any]] = field(default_factory=list)
     basis: dict[str, Any] | None = None

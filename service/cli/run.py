@@ -45,7 +45,8 @@ def run(
     from farfield.service.cli.rounds import stored_rounds
     from farfield.service.runner.clusters import connect
     from farfield.service.runner.recording import start_loop
-    from farfield.service.runner.runner import Runner, refuse_change
+    from farfield.service.runner.refusal import refuse_change
+    from farfield.service.runner.runner import Runner
 
     config, oracle = open_campaign(file, workers=workers, scheduler=scheduler)
     start = start_loop(config, oracle)

@@ -36,7 +36,7 @@ def verify(
     from farfield.service.estimates import Estimate
     from farfield.service.runner.clusters import connect
     from farfield.service.runner.recording import as_estimated
-    from farfield.service.runner.runner import refuse_change
+    from farfield.service.runner.refusal import refuse_change
     from farfield.service.runner.session import Session
     from farfield.service.runner.verification import EXPECTED_CALLS, Buyer, true_errors
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from farfield.oracles.oracle import FAILURES
 from farfield.service.campaign.config import BudgetSection
 
-__all__ = ["ATTEMPTS", "Budget", "spent_class"]
+__all__ = ["ATTEMPTS", "FRUITLESS", "LIMITED", "Budget", "order_of", "spent_class"]
 
 ATTEMPTS: dict[str, int] = {
     "worker lost": 6,
@@ -27,9 +27,21 @@ if set(ATTEMPTS) != set(FAILURES):
     raise RuntimeError("every failure class needs a budget of its own")
 
 
+FRUITLESS = 6
+"""New calculations that fail in a row, retries apart, after which nothing is held to succeed any more."""
+LIMITED = {f: ATTEMPTS[f] for f in ("timed out", "out of memory")}
+"""Classes of calls that met a limit, which is wider when they are tried again: they say something once that is spent."""
+
+
 def spent_class(failures: Mapping[str, int]) -> str | None:
     """The failure class whose budget is spent, if any; `failures` counts a calculation's failed attempts by class."""
     return next((f for f, n in failures.items() if n >= ATTEMPTS.get(f, 1)), None)
+
+
+def order_of(failures: Mapping[str, int]) -> int:
+    """Calculations of a lower number go first. What was never tried tells most of the oracle; what met a limit is tried
+    again at once, for where the limit is too tight the rest will meet it too."""
+    return sum(n for f, n in failures.items() if f not in LIMITED)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from farfield.db.decisions import StoredDecision
 from farfield.db.record import Record
 from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Proposal, Stop
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Proposal, Stop
 
 if TYPE_CHECKING:
     from farfield.service.campaign.loop import Loop
@@ -47,6 +47,9 @@ class LoopLike(Protocol):
 
     def derived(self) -> list[DerivedForceConstants]:
         """The FC observations that the last told decision completed."""
+
+    def notes(self) -> list[Note]:
+        """What the last told decision found out about labels in doubt."""
 
 
 Start = Callable[[Sequence[Decision], Sequence[Sequence[Answer]]], LoopLike]
@@ -104,7 +107,7 @@ def _decision(d: StoredDecision) -> Decision:
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
     """The accepted labels for each proposal of `decision`, by ordinal."""
     return [
-        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure)
+        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message)
         for a in record.answers(campaign, decision.number)
     ]
 

@@ -17,19 +17,20 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from farfield.db import answers
-from farfield.db.campaigns import StoredCampaign
 from farfield.db.claims import Claims
 from farfield.db.progress import TRIED_AGAIN, Missing
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Decision, Stop
-from farfield.service.runner.budgets import Budget, spent_class
+from farfield.service.campaign.decision import Decision, Note, Stop
+from farfield.service.campaign.ending import nothing_succeeds
+from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, order_of, spent_class
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
 from farfield.service.runner.orders import order_for, scratch_of
 from farfield.service.runner.recording import Start, read_answers, read_decisions, write_down
+from farfield.service.runner.refusal import refuse_change
 from farfield.service.runner.session import Session
 from farfield.service.runner.submission import Return, Submission
 from farfield.service.runner.task import Order
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
 
-__all__ = ["Result", "Runner", "refuse_change"]
+__all__ = ["Result", "Runner"]
 
 POLL_SECONDS = 0.5
 """Longest wait for a task before stop flag, leases and budgets are looked at again."""
@@ -85,6 +86,7 @@ class Runner:
         self._drain: str | None = None
         self._swept = 0.0
         self._lost = 0
+        self._failing = True
 
     def drain(self, reason: str) -> None:
         """Finish the calls in flight, buy nothing new, then return."""
@@ -152,7 +154,8 @@ class Runner:
         """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""
         last = self.record.last_decision(self.campaign)
         missing = [] if last is None else self.record.missing(self.campaign, last.number)
-        if given_up := [m for m in missing if spent_class(m.failures) is not None]:
+        given_up = [m for m in missing if spent_class(m.failures) is not None]
+        if given_up or self.record.streak(self.campaign, LIMITED).calculations >= FRUITLESS:
             self._note(TRIED_AGAIN, f"calculations that were given up: {len(given_up)}")
 
     def _ingest(self) -> None:
@@ -183,6 +186,7 @@ class Runner:
             told = read_answers(self.record, self.campaign, pending)
             loop.tell(pending, told)
             write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
+            self._diary(loop.notes())
             paid = self.record.charges(self.campaign).items()
             seconds = sum(share.core_seconds for place, share in paid if place and place[0] == pending.number)
             self.listener.concluded(pending, loop.estimate(), seconds)
@@ -194,6 +198,7 @@ class Runner:
         while True:
             missing = self.record.missing(self.campaign, decision.number)
             wanted = [m for m in missing if spent_class(m.failures) is None]
+            wanted.sort(key=lambda m: order_of(m.failures))
             cost = self.record.cost(self.campaign)
             self.listener.progressed(
                 Progress(len(cells) - len(wanted), len(cells), self.sending.in_flight, cost.calls, cost.core_seconds)
@@ -231,6 +236,7 @@ class Runner:
         """A task came back. Nothing is believed but the record; a lost worker's lease is looked at at once."""
         if back.outcome in ("finished", "failed"):
             self._lost = 0
+            self._failing |= back.outcome == "failed"
             return
         self.claims.withdraw(back.attempt)  # where no worker had claimed it
         self._swept = 0.0
@@ -265,6 +271,8 @@ class Runner:
         if self._drain is not None:
             text = f"{self._drain}: calls in flight finished, nothing new was bought"
             return Result(text, False, 0, drained=True)
+        if (fruitless := self._fruitless()) is not None:
+            return fruitless
         if calls is None:
             cost = self.record.cost(self.campaign)
             calls, core_seconds = cost.calls, cost.core_seconds
@@ -274,34 +282,31 @@ class Runner:
             return Result(f"{spent}; {stands}", False, 3)
         return None
 
+    def _fruitless(self) -> Result | None:
+        """The end where new calculations keep failing, before the campaign's money is burnt on the rest of them."""
+        if not self._failing:
+            return None
+        streak = self.record.streak(self.campaign, LIMITED)
+        self._failing = streak.calculations >= FRUITLESS
+        if not self._failing:
+            return None
+        stop = nothing_succeeds(streak.calculations, streak.failure, streak.message)
+        return Result(stop.reason, stop.converged, stop.exit_code)
+
     def _end(self, result: Result) -> Result:
         state = "drained" if result.drained else "converged" if result.converged else "ended"
         self.record.set_campaign_state(self.campaign, state, result.reason)
         self._note(state, result.reason)
         return result
 
+    def _diary(self, notes: Sequence[Note]) -> None:
+        """Events that name calculations in doubt or withdrawn, once each though a decision may be told twice."""
+        for note in notes:
+            known = self.record.events(self.campaign, note.kind)
+            if note.calculation not in {e.data.get("calculation") for e in known}:
+                self.record.event(self.campaign, note.kind, note.message, {"calculation": note.calculation})
+                self.listener.noted(note.kind, note.message)
+
     def _note(self, kind: str, message: str) -> None:
         self.record.event(self.campaign, kind, message)
         self.listener.noted(kind, message)
-
-
-def refuse_change(
-    config: CampaignConfig, fingerprint: str, stored: StoredCampaign, *, accept_version: bool = False
-) -> bool:
-    """Refuse a file that is not the one the campaign was started with; whether its oracle, by its hash, is another.
-
-    Raises CampaignError. Writes nothing.
-    """
-    name = config.campaign.name
-    if changed := config.changed_from(CampaignConfig.from_mapping(stored.config)):
-        raise CampaignError(
-            f"campaign {name} was started with other values of {', '.join(changed)}; "
-            "set them back, or give the campaign another name"
-        )
-    other = stored.fingerprint_hash != fingerprint
-    if other and not accept_version:
-        raise CampaignError(
-            f"campaign {name} was started with another version of the oracle {config.oracle.name}; "
-            "install that version, or say `farfield run --accept-version` to go on with this one"
-        )
-    return other

@@ -212,6 +212,21 @@ class WrongSign(Sound):
         return answer
 
 
+class Lying(Sound):
+    """EMT with wrong forces in its first cell of 47 atoms, which is the first verification call on copper."""
+
+    name = "lying"
+
+    def evaluate(self, atoms: Atoms, kinds: Sequence[str]) -> Observations:
+        answer = _emt(atoms, kinds)
+        if len(atoms) == 47 and "F" in answer.values:
+            self.calls += 1
+            if self.calls == 1:
+                error = np.random.default_rng(1).normal(size=(47, 3))
+                answer.values["F"] = answer.values["F"] + 2.0 * (error - error.mean(axis=0))
+        return answer
+
+
 class Stressless(Sound):
     """EMT without a virial, though it says that it has one."""
 

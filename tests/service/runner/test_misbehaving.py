@@ -14,14 +14,17 @@ from processes import soon, working_in
 from sqlalchemy import select
 
 from farfield.db import schema
-from farfield.db.engine import open_database
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
 from farfield.oracles import registry
 from farfield.oracles.emt import EMTOracle
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal, Stop
-from farfield.service.runner.budgets import ATTEMPTS
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.runner.budgets import ATTEMPTS, FRUITLESS
 from farfield.service.runner.clusters import connect
-from farfield.service.runner.runner import Runner
+from farfield.service.runner.recording import Start, start_loop
+from farfield.service.runner.runner import Result, Runner
+from farfield.service.runner.submission import AHEAD
 
 ORACLES = Path(__file__).parents[2] / "oracles"
 EXPECTED = {
@@ -66,6 +69,9 @@ class Once:
     def derived(self) -> list[DerivedForceConstants]:
         return []
 
+    def notes(self) -> list[Note]:
+        return []
+
 
 def cell(mood: int, seed: int = 0) -> Atoms:
     """A cell whose first atom's height tells the oracle how to behave (`misbehaving.Moody`)."""
@@ -82,6 +88,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
         yield client
 
 
+def run(config: CampaignConfig, database: Database, client: Client, start: Start | None = None) -> Result:
+    oracle = registry.load(config.oracle.name)
+    return Runner(config, database, client, oracle, start or start_loop(config, oracle)).run()
+
+
 def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client: Client, tmp_path: Path) -> None:
     moods = [*range(1, len(EXPECTED) + 1)]
     cells = [c for mood in moods for c in (cell(mood), cell(0, seed=mood))]
@@ -95,7 +106,7 @@ def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client:
     )
     url = f"sqlite:///{tmp_path / 'campaign.db'}"
     with open_database(url, create=True) as database:
-        result = Runner(config, database, client, registry.load(config.oracle.name), loop.start).run()
+        result = run(config, database, client, loop.start)
         with database.read() as connection:
             a = schema.attempt.c
             rows = connection.execute(select(a.failure, a.message).where(a.state == "failed")).all()
@@ -118,3 +129,59 @@ def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client:
     assert counted.pop("timed out") >= expected.pop("timed out")  # a busy machine may be late with a sound call too
     assert counted == expected
     assert all(x.message and "\n" not in x.message for x in rows)
+
+
+def test_a_campaign_ends_early_where_every_new_calculation_fails(client: Client, tmp_path: Path) -> None:
+    mood = list(EXPECTED).index("not converged") + 1
+    cells = [cell(0, seed=k) for k in range(4)] + [cell(mood, seed=k) for k in range(40)]
+    proposals = tuple(Proposal(k, a, ("E", "F", "V"), "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
+    loop = Once(Decision(0, "all fail but the first", proposals, (), 0, {"model": "power"}, {}, {}, b"state"))
+    config = CampaignConfig.from_mapping({"oracle": {"name": "misbehaving:Moody"}, "run": {"folder": str(tmp_path)}})
+    with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
+        result = run(config, database, client, loop.start)
+        record = Record(database)
+        campaign = record.campaign("campaign")
+        assert campaign is not None
+        calls = record.cost(campaign.id).calls
+        assert record.streak(campaign.id).calculations >= FRUITLESS
+        again = run(config, database, client, loop.start)  # who resumes it has mended something: it tries anew
+        assert record.cost(campaign.id).calls > calls
+    assert loop.told == []
+    assert (result.converged, result.exit_code) == (False, 1)
+    assert "nothing succeeds any more" in result.reason
+    assert "not converged: " in result.reason
+    assert calls <= 4 + FRUITLESS + 2 * AHEAD  # what was in flight when the sixth came back
+    assert "nothing succeeds any more" in again.reason
+
+
+def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(client: Client, tmp_path: Path) -> None:
+    config = CampaignConfig.from_mapping(
+        {
+            "host": {"lattice_constant": 3.59},
+            "target": {"size": 4, "tol_geo": 0.05, "tol_energy": 0.05},
+            "surrogate": {"level": 0},
+            "oracle": {"name": "misbehaving:Lying"},
+            "run": {"folder": str(tmp_path)},
+        }
+    )
+    with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
+        result = run(config, database, client)
+        record = Record(database)
+        campaign = record.campaign("campaign")
+        assert campaign is not None
+        suspect, withdrawn = (record.events(campaign.id, kind) for kind in ("suspect", "withdrawn"))
+        decisions = record.decisions(campaign.id)
+        lied = decisions[2].proposals[0]
+        labels = record.labels(lied.calculation)
+        costs = record.cost(campaign.id).by_role
+        again = run(config, database, client)
+        assert [len(record.events(campaign.id, kind)) for kind in ("suspect", "withdrawn")] == [1, 1]
+    assert result.converged
+    assert again == result
+    assert (lied.role, len(lied.atoms)) == ("verification", 47)
+    assert [e.data["calculation"] for e in suspect + withdrawn] == [lied.calculation] * 2
+    assert "refuted" in withdrawn[0].message
+    assert labels.energy is not None  # its rows stay
+    assert costs["confirmation"].calls == 1
+    assert decisions[4].proposals[0].role == "verification"
+    assert all(not key.startswith(lied.calculation) for d in decisions[4:] for key in d.inputs)

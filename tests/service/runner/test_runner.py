@@ -21,7 +21,7 @@ from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal, Stop
+from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.listener import Progress, Silent
 from farfield.service.runner.recording import read_decisions
@@ -57,6 +57,9 @@ class ListLoop:
         return None
 
     def derived(self) -> list[DerivedForceConstants]:
+        return []
+
+    def notes(self) -> list[Note]:
         return []
 
 
