@@ -33,7 +33,7 @@ class Selection:
 
     `campaign`: its name; labels that its decisions asked for, whoever paid. `kind`: E, F or V must be there. `natoms`:
     a number or an inclusive (least, most). `role`: of the first proposal. `fingerprint`: the oracle's hash, or its
-    beginning.
+    beginning. `doubted`: also labels that a campaign withdrew, or that wait for their confirmation (decisions A10).
     """
 
     campaign: str | None = None
@@ -41,6 +41,7 @@ class Selection:
     natoms: int | tuple[int, int] | None = None
     role: str | None = None
     fingerprint: str | None = None
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,27 @@ def _pages(database: Database, wanted: Selection) -> Iterator[Labelled]:
     with database.read() as connection:
         campaign = None if wanted.campaign is None else _campaign(connection, wanted.campaign)
         rows = connection.execute(_query(wanted, campaign)).all()  # narrow: no blob among them
+        doubtful = set() if wanted.doubted else _doubted(connection)
+    rows = [r for r in rows if r.key not in doubtful]
     for page in blocks(rows, PAGE):
         with database.read() as connection:
             known = labels(connection, [r.id for r in page])
             data = load_blobs(connection, {r.blob_id for r in page})
         for r in page:
             yield _labelled(r, data[r.blob_id], known[r.id])
+
+
+def _doubted(connection: Connection) -> set[str]:
+    """Keys of calculations whose last word in any campaign's diary is a doubt."""
+    e = schema.event.c
+    out: set[str] = set()
+    query = select(e.kind, e.data).where(e.kind.in_(("suspect", "withdrawn", "confirmed"))).order_by(e.id)
+    for kind, data in connection.execute(query):
+        if kind == "confirmed":
+            out.discard(data.get("calculation"))
+        else:
+            out.add(data.get("calculation"))
+    return out
 
 
 def _query(wanted: Selection, campaign: int | None) -> Select[Any]:

@@ -91,7 +91,7 @@ def ladder_ended(rung: Size, target: int) -> Stop:
     """The next rung is as large as the target cell."""
     return Stop(
         f"the ladder has reached the target cell ({max(rung)} cells per edge) before the tolerance; "
-        f"give the campaign another name and a target.size above {target}: it finds what was bought in the database",
+        f"a campaign of another name with target.size above {target} and this one's database.url finds what was bought",
         False,
         3,
     )

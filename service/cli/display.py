@@ -109,5 +109,5 @@ class Display:
                 f"param. {spread}, in-sample {in_sample}); eta_E {1e3 * e.eta_energy:+.2f} meV; "
                 f"E_f {e.formation_energy_raw:.4f} eV raw, {e.formation_energy:.4f} corrected; {e.basis_size} functions"
             )
-        text = f"round {r.number}: {r.cells}: {r.bought}; {r.core_seconds:.1f} core-s{figures}; {r.reason}"
+        text = f"round {r.number}: {r.cells}: {r.bought}; {r.core_seconds:.1f} core-s{figures}"
         self.console.print(text, highlight=False, soft_wrap=True)

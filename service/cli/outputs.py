@@ -16,9 +16,15 @@ REPORT, DATASET, SURROGATE = "report.html", "dataset.xyz", "surrogate.farfield"
 
 
 def write_outputs(database: Database, campaign: str, folder: Path) -> list[str]:
-    """Write all three into `folder`; one line each on what lies where. What cannot be written yet is left out."""
+    """Write all three into `folder`; one line each on what lies where. What cannot be written yet is left out.
+
+    An oracle whose answers contradict each other leaves no dataset: nobody should train on it by mistake.
+    """
+    from farfield.db.record import Record
     from farfield.service.report import write_report
 
+    stored = Record(database).campaign(campaign)
+    contradicts = stored is not None and (stored.ending or "").startswith("bad answer")
     lines = []
     writers = (
         ("dataset", lambda: write_dataset(database, campaign, folder / DATASET)),
@@ -27,6 +33,8 @@ def write_outputs(database: Database, campaign: str, folder: Path) -> list[str]:
     )
     for name, write in writers:
         try:
+            if contradicts and name == "dataset":
+                raise RecordError("the oracle contradicts itself; `farfield export` writes its labels all the same")
             text = write()
         except RecordError as fault:
             text = f"not written: {fault}"

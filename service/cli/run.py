@@ -144,7 +144,7 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
     elif result.exit_code == 3:
         say(
             f"Next: a larger [budget] or surrogate.max_level in {file} goes on with farfield run {file}; any other "
-            "change needs another campaign.name. Nothing is bought twice."
+            f"change needs another campaign.name; with database.url = {database.shown!r} nothing is bought twice."
         )
     else:
         say(f"Next: farfield status {file} shows what failed; mend it, then farfield run {file} goes on.")

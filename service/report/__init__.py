@@ -8,6 +8,6 @@
 
 from farfield.service.report.data import CampaignData
 from farfield.service.report.loading import load
-from farfield.service.report.page import FIGURES, render, write_report
+from farfield.service.report.page import FIGURES, render, write_figures, write_report
 
-__all__ = ["FIGURES", "CampaignData", "load", "render", "write_report"]
+__all__ = ["FIGURES", "CampaignData", "load", "render", "write_figures", "write_report"]

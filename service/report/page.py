@@ -24,13 +24,13 @@ from farfield.service.report.loading import load
 from farfield.service.report.parity import forces_and_energies
 from farfield.service.report.relaxation import relaxation_by_shell, strain_decay
 from farfield.service.report.spending import cost_by_kind_and_size
-from farfield.service.report.style import image
+from farfield.service.report.style import image, styled
 from farfield.service.report.summary import problem, summary
 
 if TYPE_CHECKING:
     from farfield.db.engine import Database
 
-__all__ = ["FIGURES", "Picture", "render", "write_report"]
+__all__ = ["FIGURES", "Picture", "render", "write_figures", "write_report"]
 
 LIBRARIES = (
     "numpy",
@@ -83,6 +83,25 @@ def write_report(database: Database, campaign_name: str, path: str | os.PathLike
     except OSError as fault:
         raise RecordError(f"cannot write the report {target}: {fault.strerror}; give another path") from fault
     return target
+
+
+def write_figures(data: CampaignData, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write each figure as <name>.png (200 dpi) and <name>.pdf into `folder` and return the files.
+
+    Raises RecordError for a folder that cannot be written.
+    """
+    out: list[Path] = []
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, (draw, _) in FIGURES.items():
+            figure = draw(data)
+            for kind in ("png", "pdf"):
+                out.append(Path(folder) / f"{name}.{kind}")
+                with styled():
+                    figure.savefig(out[-1], dpi=200)
+    except OSError as fault:
+        raise RecordError(f"cannot write figures into {folder}: {fault.strerror}; give another folder") from fault
+    return out
 
 
 def render(data: CampaignData) -> str:

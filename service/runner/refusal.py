@@ -20,7 +20,7 @@ def refuse_change(
     if changed := config.changed_from(CampaignConfig.from_mapping(stored.config)):
         raise CampaignError(
             f"campaign {name} was started with other values of {', '.join(changed)}; "
-            "set them back, or give the campaign another name"
+            "set them back, or give the campaign another name (with the same database.url it finds what was bought)"
         )
     other = stored.fingerprint_hash != fingerprint
     if other and not accept_version:

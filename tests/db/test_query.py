@@ -79,3 +79,13 @@ def test_refusals(record, bought) -> None:
     ):
         with pytest.raises(RecordError, match=words):
             found(record, **wrong)
+
+
+def test_labels_in_doubt_are_left_out_unless_they_are_asked_for(record, campaign, bought) -> None:
+    before = found(record)
+    for key in before[:3]:
+        record.event(campaign, "suspect", "far off", {"calculation": key})
+    record.event(campaign, "withdrawn", "refuted", {"calculation": before[0]})
+    record.event(campaign, "confirmed", "sound", {"calculation": before[1]})
+    assert found(record) == [before[1], *before[3:]]
+    assert found(record, doubted=True) == before

@@ -6,12 +6,14 @@ import base64
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from farfield.errors import RecordError
 from farfield.service.report.data import CampaignData, Event, Truth
-from farfield.service.report.page import FIGURES, render
+from farfield.service.report.page import FIGURES, render, write_figures
 
 SECTIONS = [
     "summary",
@@ -215,3 +217,13 @@ def test_the_same_campaign_gives_the_same_page(data: CampaignData, text: str) ->
         return re.sub(r"Written [^<]*", "", page)
 
     assert undated(render(data)) == undated(text)
+
+
+def test_each_figure_is_written_as_a_picture_and_for_print(data: CampaignData, tmp_path: Path) -> None:
+    files = write_figures(data, tmp_path / "figures")
+    assert {f.name for f in files} == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
+    for file in files:
+        assert file.read_bytes().startswith(b"%PDF" if file.suffix == ".pdf" else b"\x89PNG")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RecordError, match="give another folder"):
+        write_figures(data, tmp_path / "taken")
