@@ -17,7 +17,7 @@ and from the command line ``farfield oracle check mypackage --system fcc-Al``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,18 @@ class CheckResult:
 
 
 def run(
-    oracle: Oracle, atoms: Atoms, *, tolerances: Tolerances | None = None, names: Sequence[str] | None = None
+    oracle: Oracle,
+    atoms: Atoms,
+    *,
+    tolerances: Tolerances | None = None,
+    names: Sequence[str] | None = None,
+    heard: Callable[[CheckResult], None] | None = None,
 ) -> list[CheckResult]:
     """The checks of `names` (default: all) on `atoms`, a small periodic cell off its equilibrium.
 
     An oracle that raises fails that check with its message. When the first checks, "answer" and "own answer", fail, no
-    other is judged. Default tolerances: `Tolerances.of`. Raises KeyError for an unknown name.
+    other is judged. Default tolerances: `Tolerances.of`. `heard` is told each result as it is there. Raises KeyError
+    for an unknown name.
     """
     probe = Probe(oracle, atoms, tolerances or Tolerances.of(oracle))
     results: list[CheckResult] = []
@@ -82,6 +88,8 @@ def run(
                 results.append(CheckResult(name, False, f"{fault.failure}: {fault}"))
             if law.fatal and not results[-1].passed:
                 fatal = f"the check {name!r} failed"
+        if heard is not None:
+            heard(results[-1])
     return results
 
 

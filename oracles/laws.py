@@ -47,8 +47,12 @@ def _answer(p: Probe) -> Finding:
 
 
 def _kinds(p: Probe) -> Finding:
-    """Every kind that the oracle says it supports is answered, alone as well as with the others."""
-    for kind in sorted(p.oracle.supports):
+    """Every kind that the oracle says it supports is answered, alone as well as with the others.
+
+    One that it refuses for this cell as "not supported" is told and not judged.
+    """
+    refused = {k: why for k, why in p.base.missing.items() if why.startswith("not supported:")}
+    for kind in sorted(set(p.oracle.supports) - set(refused)):
         if kind not in p.base.values:
             why = p.base.missing.get(kind, "it gives no reason")
             return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
@@ -58,7 +62,8 @@ def _kinds(p: Probe) -> Finding:
             return Finding(
                 False, f"{kind} asked alone differs by {off:.3g} {unit(kind)} from {kind} asked with the others"
             )
-    return Finding(True, f"{', '.join(p.base.kinds)} are answered, each alone as with the others")
+    told = "".join(f"; {kind} is {why}" for kind, why in refused.items())
+    return Finding(True, f"{', '.join(p.base.kinds)} are answered, each alone as with the others{told}")
 
 
 def _fingerprint(p: Probe) -> Finding:

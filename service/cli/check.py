@@ -79,13 +79,18 @@ def check(
     limits = {k: v for k, v in (("energy", energy), ("force", force), ("virial", virial)) if v is not None}
     tolerances = replace(contract.Tolerances.of(oracle), **limits)
     with Sandbox(registered, parameters, wall_time, memory, base=base) as sandbox:
-        guarded = _Guarded(oracle, sandbox)
-        results = contract.run(guarded, contract.off_equilibrium(atoms), tolerances=tolerances)
+        if not as_json:
+            print(f"{oracle.name} on {shown}, {len(atoms)} atoms\n\n{HEAD}", flush=True)
+        results = contract.run(
+            _Guarded(oracle, sandbox),
+            contract.off_equilibrium(atoms),
+            tolerances=tolerances,
+            heard=None if as_json else _line,
+        )
     failed = [r.name for r in results if r.passed is False]
     if as_json:
         print(json.dumps(_as_json(oracle, shown, len(atoms), results), allow_nan=False))
     else:
-        _table(f"{oracle.name} on {shown}, {len(atoms)} atoms", results)
         print(f"\nFailed: {', '.join(failed)}." if failed else "\nAll checks passed.")
     raise typer.Exit(FAILED if failed else 0)
 
@@ -110,7 +115,7 @@ class _Guarded:
 
 
 def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    """Nested parameters from KEY=VALUE; a value that is no TOML is a text."""
+    """Nested parameters from KEY=VALUE; a value that is no TOML is JSON or a text."""
     from farfield.errors import ConfigError
 
     out: dict[str, Any] = {}
@@ -121,7 +126,7 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
         try:
             parsed = tomllib.loads(f"x = {value}")
         except tomllib.TOMLDecodeError:
-            parsed = {"x": value.strip()}
+            parsed = {"x": _json_or_text(value)}
         at = out
         *tables, last = key.strip().split(".")
         for table in tables:
@@ -130,6 +135,16 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
                 raise ConfigError(f"--parameter {key.strip()}: {table} is given as a value too; drop one", key=key)
         at[last] = parsed["x"]
     return out
+
+
+def _json_or_text(value: str) -> Any:
+    """A list or table as JSON writes it, else the text itself."""
+    if value.strip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            pass
+    return value.strip()
 
 
 def _system(text: str) -> Atoms:
@@ -178,8 +193,10 @@ def _as_json(oracle: Oracle, system: str, natoms: int, results: Sequence[CheckRe
     }
 
 
-def _table(title: str, results: Sequence[CheckResult]) -> None:
-    print(f"{title}\n\n{'check':<22} {'figure':>9} {'bound':>9} {'unit':<8} verdict")
-    for r in results:
-        figure, bound = ("" if x is None else f"{x:.2g}" for x in (r.figure, r.bound))
-        print(f"{r.name:<22} {figure:>9} {bound:>9} {r.unit:<8} {r.verdict:<8} {r.detail}")
+HEAD = f"{'check':<22} {'figure':>9} {'bound':>9} {'unit':<8} verdict"
+
+
+def _line(r: CheckResult) -> None:
+    """A check's line, as soon as it is done: a slow oracle takes hours for all of them."""
+    figure, bound = ("" if x is None else f"{x:.2g}" for x in (r.figure, r.bound))
+    print(f"{r.name:<22} {figure:>9} {bound:>9} {r.unit:<8} {r.verdict:<8} {r.detail}", flush=True)
