@@ -19,6 +19,7 @@ from farfield.service.campaign import ending
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, OracleInfo, Stop
 from farfield.service.campaign.losses import fatal
+from farfield.service.campaign.noise import declared, noise_of
 from farfield.service.campaign.observed import Observed, as_read
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
@@ -41,7 +42,7 @@ class Loop:
 
     def __init__(self, config: CampaignConfig, oracle: OracleInfo) -> None:
         self.config, self.oracle = config, oracle
-        self.state = State(level=config.surrogate.level)
+        self.state = State(level=config.surrogate.level, noise=declared(oracle))
         if config.host.lattice_constant != "oracle":
             self.state.lattice_constant = float(config.host.lattice_constant)
         self.problem = Problem(config, self.state.lattice_constant)
@@ -80,7 +81,8 @@ class Loop:
         if self._stop is not None:
             return self._stop
         action = self._rounds.action if self._rounds else None
-        return Proposing(self.problem, self.oracle, self.observed, self.state, self._told).decision(action)
+        standing = self.problem, self.oracle, self.observed, self.state, self._told, self.surrogate
+        return Proposing(*standing).decision(action)
 
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
         """Take the answers to `decision`, one per proposal in any order; estimate, refit and choose what is next.
@@ -145,6 +147,7 @@ class Loop:
         if len(answers) not in (len(decisions), len(decisions) - 1):
             raise CampaignError(f"{len(decisions)} decisions but answers to {len(answers)}: the record is not in order")
         loop.state = State.from_bytes(decisions[-1].state)
+        loop.state.noise = loop.state.noise or declared(oracle)
         loop.problem = Problem(config, loop.state.lattice_constant)
         loop.observed.withdrawn = set(loop.state.withdrawn)
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
@@ -170,6 +173,7 @@ class Loop:
         if fault is not None:
             self._stop = ending.bad_answer(fault)
             return
+        self.state.noise = self.state.noise or noise_of(self.observed)
         if self.observed.energies:
             a, bracketed = equilibrium(self.observed.energies)
             self.state.lattice_constant = float(np.round(a, 8))
