@@ -81,7 +81,7 @@ class Loop:
         if self._stop is not None:
             return self._stop
         action = self._rounds.action if self._rounds else None
-        standing = self.problem, self.oracle, self.observed, self.state, self._told, self.surrogate
+        standing = self.problem, self.oracle, self.observed, self.state, self._told, self.solution
         return Proposing(*standing).decision(action)
 
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:

@@ -13,9 +13,16 @@ from farfield.service.campaign.noise import BASE
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.cells import ForceConstantCell, Size
+from farfield.service.cells import DefectCell, ForceConstantCell, Size
 from farfield.service.cells.folding import folded_cell
-from farfield.service.estimates.noise import force_constant_step, third_derivative
+from farfield.service.estimates.noise import (
+    eta_noise,
+    force_constant_step,
+    quiet_rattle,
+    rattle_gain,
+    third_derivative,
+)
+from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import (
     PowerCost,
     lattice_cells,
@@ -27,7 +34,6 @@ from farfield.service.proposals import (
 from farfield.service.proposals.choice import Action, name
 from farfield.service.proposals.opening import Candidate, force_constant_cells, noise_cells, strain_cells
 from farfield.service.proposals.verification import rounded
-from farfield.service.surrogate import Surrogate
 
 __all__ = ["Proposing"]
 
@@ -35,10 +41,12 @@ ANALYTIC_STEP, NOISY_STEP = 0.01, 0.02
 """FC displacement in Å without noise, and with noise before there is a surrogate (decisions C10)."""
 START_RATTLES = (0.0, 0.05)
 START_STRAIN = 0.02
+HARMLESS = 0.1
+"""Share of the geometry tolerance that noise may take without a thought."""
 
 
 class Proposing:
-    """Builds the decision that follows from the state; `surrogate` is the round's, None before the first."""
+    """Builds the decision that follows from the state; `solution` is the round's, None before the first."""
 
     def __init__(
         self,
@@ -47,12 +55,12 @@ class Proposing:
         observed: Observed,
         state: State,
         number: int,
-        surrogate: Surrogate | None = None,
+        solution: Solution | None = None,
     ) -> None:
         self.problem, self.oracle, self.observed, self.state, self.number = problem, oracle, observed, state, number
         self.kinds = tuple(k for k in ("E", "F", "V") if k in oracle.supports)
         self.rng = np.random.default_rng([problem.config.campaign.seed, number])
-        self.surrogate = surrogate
+        self.solution = solution
 
     def decision(self, action: Action | None) -> Decision:
         """The decision of the current phase; `action` steers the rounds."""
@@ -104,7 +112,7 @@ class Proposing:
         if action.verify is not None and s.u is not None:
             s.rung, s.verification = action.verify, self.number
             cell = p.cell(action.verify)
-            sigma = rattle(s.eta_previous)
+            sigma = rattle(s.eta_previous, self._quiet(cell))
             out += self._references(action.verify)
             atoms = verification_cell(cell, p.target, s.u, sigma, self.rng)
             out.append((atoms, self.kinds, "verification", "core", action.verify, {"rattle": sigma}))
@@ -143,10 +151,21 @@ class Proposing:
         noise = self.state.noise
         if noise is not None and noise.force == 0.0:
             return ANALYTIC_STEP
-        if noise is None or self.surrogate is None:
+        if noise is None or self.solution is None:
             return NOISY_STEP
-        third = third_derivative(self.surrogate, ForceConstantCell(self.problem.host, size))
+        third = third_derivative(self.solution.surrogate, ForceConstantCell(self.problem.host, size))
         return force_constant_step(noise.force, third)
+
+    def _quiet(self, cell: DefectCell) -> float:
+        """The largest rattle of a verification call on `cell`, Å, that noisy force constants can take out again."""
+        noise, solution = self.state.noise, self.solution
+        if noise is None or solution is None or not self.observed.constants:
+            return np.inf
+        rng = np.random.default_rng([self.problem.config.campaign.seed, self.number, 3])
+        own, _ = eta_noise(noise.force, cell, self.problem.target, lambda r: (solution.green(r), True), rng)
+        label = self.observed.constants[-1]
+        gain = rattle_gain(ForceConstantCell(self.problem.host, label.size).natoms, label.step)
+        return quiet_rattle(own, gain, HARMLESS * self.problem.config.target.tol_geo)
 
     def _tail_strain(self) -> float:
         """The strain at |l| = L: the largest |Du| / sqrt(s2) outside the rung, between 0.5 and 3 %."""

@@ -10,9 +10,9 @@ from farfield.service.campaign.assessment import Assessment
 from farfield.service.campaign.observed import DefectLabel
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.cells import is_complete
+from farfield.service.cells import ForceConstantCell, is_complete
 from farfield.service.estimates import Estimate
-from farfield.service.estimates.noise import eta_noise
+from farfield.service.estimates.noise import eta_noise, rattle_gain
 from farfield.service.estimates.solution import Solution
 
 __all__ = ["summarise"]
@@ -31,7 +31,9 @@ def summarise(
     noise, solved = None, a.geometry.converged
     if state.noise is not None:
         rng = np.random.default_rng([problem.config.campaign.seed, number, 2])
-        noise, sound = eta_noise(state.noise.force, problem.cell(label.size), target, solution.solve, rng)
+        gain = rattle_gain(ForceConstantCell(problem.host, a.far.size).natoms, a.far.step)
+        sigma = state.noise.force * float(np.sqrt(1 + gain * a.rattle**2))
+        noise, sound = eta_noise(sigma, problem.cell(label.size), target, solution.solve, rng)
         solved = solved and sound
     gates: dict[str, Any] = {**s["gates"], "solver": solved}
     return Estimate(
