@@ -199,7 +199,7 @@ class Proposing:
             summary={
                 "phase": self.state.phase,
                 "lattice_constant": self.state.lattice_constant,
-                "noise": None if self.state.noise is None else self.state.noise.to_json(),
+                "oracle_noise": None if self.state.noise is None else self.state.noise.to_json(),
                 "relative_cost": sum(cost(len(p.atoms)) for p in proposals),
                 **{k: v for k, v in solution.items() if k != "weights"},
             },
