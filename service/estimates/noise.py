@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 Solver = Callable[[Array], tuple[Array, bool]]
 
 DRAWS = 4
-"""Of a known sigma the norm of one draw scatters by 3 % (Cu vacancy) to 15 % (a dumbbell with a soft mode); sigma itself
-is known to 14 %. A draw costs one solve: 0.04 to 0.2 s for 500 to 2000 atoms."""
+"""The norm of one draw scatters by 3 % (Cu vacancy) to 15 % (a dumbbell with a soft mode), while sigma itself is known
+to 14 %. A draw costs one solve: 0.04 to 0.2 s for 500 to 2000 atoms."""
 STENCIL = 0.05
 """Å between the points of the third derivative: its error is below a percent, its range that of the steps."""
 STEPS = 0.01, 0.05
