@@ -45,6 +45,9 @@ def only_noise(estimate: Estimate) -> bool:
 def limited(estimate: Estimate, tol_geo: float) -> bool:
     """Whether a core part that is only noise keeps the tolerance (Å) away all alone, whatever is done about the rest.
 
-    A term of the far field that is too large is no matter of this: force constants or virials mend it.
+    A term of the far field that is too large is no matter of this (force constants or virials mend it), nor is the
+    energy, which goes on getting better. Measured on Cu (EMT with noise, sigma_F 0.0005 eV/Å, tolerances 0.1 Å and
+    2.5 meV): with a core part of 1.3 times the noise and eta_E above its tolerance on 3x3x3, the next two rungs met
+    both.
     """
     return estimate.believed and only_noise(estimate) and estimate.theta * estimate.core > tol_geo

@@ -152,8 +152,8 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         pad_edge=False,
         header_style="bold",
         padding=(0, 1),
-        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; noise: the oracle's share of core; grade: largest\n"
-        "extrapolation at u^h",
+        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; noise: what the oracle's gives for core; "
+        "grade: largest extrapolation at u^h",
         caption_justify="left",
     )
     for k, (first, second) in enumerate(heads):

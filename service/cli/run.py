@@ -135,6 +135,6 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
     elif result.converged:
         say(f"Next: open {config.folder / REPORT}; farfield verify {file} buys the truth and compares.")
     elif result.exit_code == 3:
-        say(f"Next: raise what ended it in {file} and say farfield run {file} again; nothing is bought twice.")
+        say(f"Next: change what ended it in {file} and say farfield run {file} again; nothing is bought twice.")
     else:
         say(f"Next: farfield status {file} shows what failed; mend it, then farfield run {file} goes on.")

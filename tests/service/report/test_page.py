@@ -210,6 +210,24 @@ def test_true_errors_stand_beside_the_estimate(data: CampaignData) -> None:
     assert "+4.00 meV" in words
 
 
+def test_the_noise_of_the_oracle_stands_with_the_problem_and_beside_the_terms(data: CampaignData, text: str) -> None:
+    assert "sigma_F" not in text  # an analytic oracle has none
+    noise = {"oracle_noise": {"energy": 1e-5, "force": 0.00213, "virial": None}}
+    rounds = tuple(
+        replace(
+            r,
+            summary={**r.summary, **noise},
+            estimate=None if r.estimate is None else replace(r.estimate, noise=0.0321),
+        )
+        for r in data.rounds
+    )
+    noisy = render(replace(data, rounds=rounds))
+    assert "with noise sigma_E 1e-05 eV/atom, sigma_F 0.0021 eV/Å" in noisy
+    page = Page(noisy)
+    assert "noise alone gives" in " ".join(page.words["error"].split())
+    assert [r[8] for r in page.rows["rounds"] if len(r) == 17 and r[8]][1:] == ["0.0321"] * len(data.estimated)
+
+
 def test_the_same_campaign_gives_the_same_page(data: CampaignData, text: str) -> None:
     def undated(page: str) -> str:
         return re.sub(r"Written [^<]*", "", page)
