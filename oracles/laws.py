@@ -12,27 +12,19 @@ from numpy.typing import NDArray
 
 from farfield.oracles import gate
 from farfield.oracles.fingerprint import fingerprint_text
+from farfield.oracles.noise import Noise, equal_cells, measured
 from farfield.oracles.observation import VOIGT, Observations
 from farfield.oracles.probe import SAFETY, Finding, NotJudgedError, Probe, unit
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LAWS", "Law", "Noise", "measure_noise"]
+__all__ = ["LAWS", "Law", "measure_noise"]
 
 Array = NDArray[np.float64]
 COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
 MESH_BOUND = 1e-4
 """eV per atom between equivalent meshes (decisions C2)."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviations between equal cells (decisions C10): eV per atom, eV/Å, eV per atom."""
-
-    energy: float
-    force: float
-    virial: float
 
 
 def _answer(p: Probe) -> Finding:
@@ -280,27 +272,14 @@ def _permutation(p: Probe) -> Finding:
 
 
 def measure_noise(ask: Callable[[Atoms], Observations], atoms: Atoms) -> Noise:
-    """Standard deviations of E, F, V between the cell, two translations of it and a permutation (decisions C10)."""
-    n = len(atoms)
-    order = np.random.default_rng(9).permutation(n)
-    back = np.argsort(order)
-    answers: list[dict[str, Any]] = [ask(atoms).values]
-    for shift in ((0.0137, 0.0291, 0.0418), (0.0353, -0.0179, 0.0111)):
-        there = atoms.copy()
-        there.positions += np.array(shift) @ atoms.cell.array
-        answers.append(ask(there).values)
-    swapped = dict(ask(atoms[order]).values)
-    if "F" in swapped:
-        swapped["F"] = np.asarray(swapped["F"])[back]
-    answers.append(swapped)
-
-    def sigma(kind: str) -> float:
-        if not all(kind in a for a in answers):
-            return float("nan")
-        values = np.array([np.asarray(a[kind], float) for a in answers])
-        return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
-
-    return Noise(sigma("E") / n, sigma("F"), sigma("V") / n)
+    """The noise between the cell, two translations of it and a permutation (decisions C10)."""
+    answers: list[dict[str, Any]] = [dict(ask(atoms).values)]
+    for cell, order in equal_cells(atoms):
+        values = dict(ask(cell).values)
+        if "F" in values:
+            values["F"] = np.asarray(values["F"])[np.argsort(order)]
+        answers.append(values)
+    return measured(len(atoms), answers)
 
 
 def _noise(p: Probe) -> Finding:
@@ -308,11 +287,11 @@ def _noise(p: Probe) -> Finding:
     s, t = measure_noise(p.ask, p.atoms), p.tolerances
     if p.per_atom:
         s = Noise(s.energy * len(p.atoms), s.force, s.virial)
-    text = f"sigma_E {s.energy:.2g} eV/atom, sigma_F {s.force:.2g} eV/Å, sigma_V {s.virial:.2g} eV/atom"
+    text = str(s)
     if p.oracle.analytic:
         return Finding(None, text + "; it declares itself analytic")
     pairs = ((s.energy, t.energy), (s.force, t.force), (s.virial, t.virial))
-    share = max(x / (t.noise * bound) for x, bound in pairs if np.isfinite(x))
+    share = max(x / (t.noise * bound) for x, bound in pairs if x is not None)
     return Finding(share <= 1, text, share, 1.0, "x bound")
 
 
@@ -362,7 +341,7 @@ LAWS: dict[str, Law] = {
     "periodic images": Law(_images),
     "rotation": Law(_rotation),
     "permutation": Law(_permutation),
-    "noise": Law(_noise),
+    "noise": Law(_noise, frozenset("EF")),
     "time of a call": Law(_time),
 }
 """In the order in which they are made: what later ones allow for is found first."""

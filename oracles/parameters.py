@@ -117,7 +117,7 @@ def _explained(name: str, fault: ValidationError, key: str = "") -> OracleParame
         return _fault(name, dotted, "is unknown; remove it")
     what = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     what = what.replace("valid array", "list").replace("valid object", "table").replace("valid string", "text")
-    what = what.replace("an object", "a table, such as { Al = \"Al.UPF\" }")
+    what = what.replace("an object", 'a table, such as { Al = "Al.UPF" }')
     shown = "" if isinstance(first["input"], dict) else f" = {json.dumps(first['input'], default=str)}"
     return _fault(name, dotted, f"{what[:1].lower()}{what[1:]}; mend it", shown)
 

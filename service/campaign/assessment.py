@@ -40,13 +40,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FarField:
-    """The perfect-lattice mismatches of one surrogate: M on `size` (C4), its folding error, and the virials (C3).
+    """The perfect-lattice mismatches of one surrogate: M on `size` with `step` Å (C4), its folding error, and the
+    virials (C3).
 
     `target_operator` is M on the target's grid, `fold_operator` its folding error there; `stress` the Cauchy-Born
     mismatch, None without strained cells.
     """
 
     size: Size
+    step: float
     mismatch: Array
     virial: VirialMismatch
     stress: StressMismatch | None
@@ -87,7 +89,7 @@ def far_field(solution: Solution, observed: Observed, problem: Problem) -> FarFi
     else:
         fold = interpolate(host, outer_shell(host, M, label.size), label.size, target.size)
     virial, stress = _virials(solution, observed, problem)
-    return FarField(label.size, M, virial, stress, operator, LatticeOperator(host, target.size, fold))
+    return FarField(label.size, label.step, M, virial, stress, operator, LatticeOperator(host, target.size, fold))
 
 
 def _mismatch(solution: Solution, label: ForceConstantLabel, problem: Problem) -> Array:
@@ -110,7 +112,7 @@ def _virials(solution: Solution, observed: Observed, problem: Problem) -> tuple[
 
 @dataclass(frozen=True)
 class Assessment:
-    """Terms of T2 in Å and of T3 in eV, and what they were made from."""
+    """Terms of T2 in Å and of T3 in eV, and what they were made from; `rattle` rms of a component of xi, Å."""
 
     geometry: GeometryError
     v: float
@@ -123,6 +125,7 @@ class Assessment:
     far: FarField
     tail_l2: float
     tail_l4: float
+    rattle: float
     dilute: Dilute | None
 
     @property
@@ -197,5 +200,6 @@ def assess(
         far,
         tail_l2,
         tail_l4,
+        float(np.sqrt((xi**2).mean())),
         dilute,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from farfield.oracles.noise import Noise
 from farfield.service.campaign.decision import Answer, Proposal, Stop
 from farfield.service.campaign.losses import ADVICE
 from farfield.service.cells import Size
+from farfield.service.estimates import Estimate
 from farfield.service.proposals.choice import name
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "basis_limited",
     "ladder_ended",
     "no_answer",
+    "noise_limited",
     "nothing_succeeds",
     "refuted_answers",
     "tolerance_met",
@@ -92,6 +95,18 @@ def ladder_ended(rung: Size, target: int) -> Stop:
     return Stop(
         f"the ladder has reached the target cell ({max(rung)} cells per edge) before the tolerance; "
         f"a campaign of another name with target.size above {target} and this one's database.url finds what was bought",
+        False,
+        3,
+    )
+
+
+def noise_limited(e: Estimate, noise: Noise) -> Stop:
+    """The core part of the estimate is no larger than what the oracle's force noise gives by itself."""
+    return Stop(
+        f"noise-limited: the core residual on {name(e.rung)} ({e.core:.4f} Å) keeps the tolerance away and is less "
+        f"than twice what the oracle's force noise ({noise.force:.2g} eV/Å) gives by itself ({e.noise or 0.0:.4f} Å); "
+        "tighten the oracle's convergence threshold, cut-off or grid, or widen target.tol_geo, in a "
+        "campaign of another name",
         False,
         3,
     )

@@ -3,11 +3,12 @@
 The measure is the core part of eta_geo on the datum that was bought last: what it was when the datum was new, and what
 the refit with it leaves. A basis that can learn it at least halves it. Where it does not, on two successive rungs, and
 the tolerance is at stake, the next basis is due; an eta above the tolerance alone never says so (a missing environment
-does the same). Where there is no larger one, the campaign ends.
+does the same), and what is only noise no basis learns. Where there is no larger one, the campaign ends.
 """
 
 from __future__ import annotations
 
+from farfield.service.campaign.noise import only_noise
 from farfield.service.estimates import Estimate
 
 __all__ = ["STALLS", "count_stalls", "exhausted", "sentence"]
@@ -23,6 +24,7 @@ AT_STAKE = 0.5
 def count_stalls(stalls: int, estimate: Estimate, tol_geo: float, tol_energy: float) -> int:
     """Successive stalled rungs, with this one: `estimate` before the refit, its `core_after` (Å) in sample after it."""
     stalled = estimate.core_after is not None and estimate.core_after > LEFT * estimate.core
+    stalled = stalled and not only_noise(estimate)
     return stalls + 1 if stalled and _share(estimate, tol_geo, tol_energy) > AT_STAKE else 0
 
 

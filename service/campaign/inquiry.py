@@ -72,7 +72,7 @@ class Inquiry:
                 continue
             off = self._mismatch(p, a, observed, surrogate)
             rms = {} if in_sample else dict(self.state.solution.get("residual_rms", {}))
-            if (found := doubt(p.role, len(p.atoms), off, rms, self._sigma())) is None:
+            if (found := doubt(p.role, len(p.atoms), off, rms, self._sigma(len(p.atoms)))) is None:
                 continue
             doubted[a.calculation] = (p, a)
             entry = {
@@ -96,7 +96,7 @@ class Inquiry:
         for s in self.open:
             p, a = observed.held[s["calculation"]]
             off = self._mismatch(p, a, observed, surrogate)
-            sigma = self._sigma().get("E", 0.0)
+            sigma = self._sigma(len(p.atoms)).get("E", 0.0)
             out += confirmation(s["kind"], p, a, off, analytic=self.analytic, sigma=sigma, traceless=self.mesh)
         return "; ".join(f"suspect: {_sentence(s)}: confirm it by a nearby cell" for s in self.open), out
 
@@ -136,7 +136,7 @@ class Inquiry:
         if failed is not None:
             return "unconfirmed", f"the nearby cell was not answered ({failed})"
         off = self._mismatch(p, a, observed, surrogate)
-        sigma = self._sigma().get("E", 0.0)
+        sigma = self._sigma(len(p.atoms)).get("E", 0.0)
         fault = refutation(s["kind"], p, a, off, tests, analytic=self.analytic, sigma=sigma)
         return ("confirmed", "") if fault is None else ("refuted", fault)
 
@@ -154,12 +154,12 @@ class Inquiry:
             off_virial = a.virial - virial - ((np.zeros(6) if pulay is None else pulay) - host_virial)
         return Mismatch(off_energy, None if a.forces is None else a.forces - forces, off_virial)
 
-    def _sigma(self) -> dict[str, float]:
-        """The oracle's noise by kind, where it was measured."""
-        noise = getattr(self.state, "noise", None)
+    def _sigma(self, natoms: int) -> dict[str, float]:
+        """The oracle's noise by kind in a cell of `natoms`, eV, eV/Å, eV; empty where it was not measured."""
+        noise = self.state.noise
         if noise is None:
             return {}
-        return {"E": float(noise.energy), "F": float(noise.force), "V": float(noise.virial)}
+        return {"E": noise.energy * natoms, "F": noise.force, "V": (noise.virial or 0.0) * natoms}
 
 
 def held_pairs(

@@ -20,6 +20,7 @@ from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Stop
 from farfield.service.campaign.inquiry import REFUTED, Inquiry, held_pairs
 from farfield.service.campaign.losses import fatal
+from farfield.service.campaign.noise import declared, noise_of
 from farfield.service.campaign.observed import FITTED, Label, Observed, as_read
 from farfield.service.campaign.opening import check_oracle, equilibrium
 from farfield.service.campaign.problem import Problem
@@ -42,7 +43,7 @@ class Loop:
 
     def __init__(self, config: CampaignConfig, oracle: OracleInfo) -> None:
         self.config, self.oracle = config, oracle
-        self.state = State(level=config.surrogate.level)
+        self.state = State(level=config.surrogate.level, noise=declared(oracle))
         if config.host.lattice_constant != "oracle":
             self.state.lattice_constant = float(config.host.lattice_constant)
         self.problem = Problem(config, self.state.lattice_constant)
@@ -85,7 +86,8 @@ class Loop:
         """The next decision, or why there is none. Asking twice gives the same."""
         if self._stop is not None:
             return self._stop
-        proposing = Proposing(self.problem, self.oracle, self.observed, self.state, self._told)
+        standing = self.problem, self.oracle, self.observed, self.state, self._told, self.solution
+        proposing = Proposing(*standing)
         if self._inquiry is not None and self._inquiry.open and self.surrogate is not None:
             return proposing.inquiry(*self._inquiry.proposals(self.observed, self.surrogate))
         return proposing.decision(self._rounds.action if self._rounds else None)
@@ -151,6 +153,7 @@ class Loop:
         if len(answers) not in (len(decisions), len(decisions) - 1):
             raise CampaignError(f"{len(decisions)} decisions but answers to {len(answers)}: the record is not in order")
         loop.state = State.from_bytes(decisions[-1].state)
+        loop.state.noise = loop.state.noise or declared(oracle)
         loop.problem = Problem(config, loop.state.lattice_constant)
         loop.observed.withdrawn = set(loop.state.withdrawn)
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
@@ -206,6 +209,7 @@ class Loop:
         if fault is not None:
             self._stop = ending.bad_answer(fault)
             return
+        self.state.noise = self.state.noise or noise_of(self.observed)
         if self.observed.energies:
             a, bracketed = equilibrium(self.observed.energies)
             self.state.lattice_constant = float(np.round(a, 8))

@@ -1,9 +1,8 @@
 """Calculations that were given up: which of them a campaign can do without.
 
-One strained pair, a point of the equation of state or one of several first cells is a loss of data, not of the
-campaign. A verification call that fails is asked once more, at another rattle. A label in
-doubt whose confirmation fails is withdrawn. The references, the oracle check and the
-force constants have no substitute.
+One strained pair, a point of the equation of state, one noise call or one of several first cells is a loss of data, not
+of the campaign. A verification call that fails is asked once more, at another rattle. A label in doubt whose
+confirmation fails is withdrawn. The references, the oracle check and the force constants have no substitute.
 """
 
 from __future__ import annotations
@@ -54,6 +53,8 @@ def _bearable(role: str, decision: Decision, observed: Observed, lost: Sequence[
     if role == "lattice constant":
         asked = [p for p in decision.proposals if p.role == role]
         return len(asked) - sum(p.role == role for p, _ in lost) >= POINTS
+    if role == "noise":
+        return bool(observed.equal)
     if role == "strain":
         return sum(plus.decision == decision.number for plus, _ in observed.strain_pairs()) >= PAIRS
     if role == "training":

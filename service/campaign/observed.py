@@ -83,12 +83,14 @@ class Observed:
     """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``.
 
     `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
-    `references`: E of one host cell (eV) at the mesh of each supercell, and V (6,) of the cell that was bought.
+    `equal`: cells equal to one of the oracle check, which tell its noise. `references`: E of one host cell (eV) at the
+    mesh of each supercell, and V (6,) of the cell that was bought.
     `held`: calculations in doubt, whose labels wait in `aside` until they are confirmed.
     """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
     checks: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
+    equal: list[tuple[Proposal, Answer]] = field(default_factory=list)
     references: dict[Size, tuple[float, Array | None]] = field(default_factory=dict)
     defects: list[DefectLabel] = field(default_factory=list)
     strains: list[StrainLabel] = field(default_factory=list)
@@ -120,6 +122,8 @@ class Observed:
                 self.energies.append((float(p.meta["a"]), a.energy))
             elif p.role == "check":
                 self.checks[str(p.meta["name"])] = (p, a)
+            elif p.role == "noise":
+                self.equal.append((p, a))
             elif p.role == "reference" and a.energy is not None:
                 cells = int(p.meta.get("cells", p.rung[0] * p.rung[1] * p.rung[2]))
                 self.references[p.rung] = (a.energy / cells, a.virial)

@@ -9,11 +9,20 @@ from ase import Atoms
 
 from farfield.oracles.mesh import KEY
 from farfield.service.campaign.decision import Decision, OracleInfo, Proposal
+from farfield.service.campaign.noise import BASE
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.cells import Size
+from farfield.service.cells import DefectCell, ForceConstantCell, Size
 from farfield.service.cells.folding import folded_cell
+from farfield.service.estimates.noise import (
+    eta_noise,
+    force_constant_step,
+    quiet_rattle,
+    rattle_gain,
+    third_derivative,
+)
+from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import (
     PowerCost,
     lattice_cells,
@@ -23,25 +32,35 @@ from farfield.service.proposals import (
     verification_cell,
 )
 from farfield.service.proposals.choice import Action, name
-from farfield.service.proposals.opening import Candidate, force_constant_cells, strain_cells
+from farfield.service.proposals.opening import Candidate, force_constant_cells, noise_cells, strain_cells
 from farfield.service.proposals.verification import rounded
 
 __all__ = ["Proposing"]
 
 ANALYTIC_STEP, NOISY_STEP = 0.01, 0.02
-"""FC displacement in Å before the noise is known (decisions C10)."""
+"""FC displacement in Å without noise, and with noise before there is a surrogate (decisions C10)."""
 START_RATTLES = (0.0, 0.05)
 START_STRAIN = 0.02
+HARMLESS = 0.1
+"""Share of the geometry tolerance that noise may take without a thought."""
 
 
 class Proposing:
-    """Builds the decision that follows from the state."""
+    """Builds the decision that follows from the state; `solution` is the round's, None before the first."""
 
-    def __init__(self, problem: Problem, oracle: OracleInfo, observed: Observed, state: State, number: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        oracle: OracleInfo,
+        observed: Observed,
+        state: State,
+        number: int,
+        solution: Solution | None = None,
+    ) -> None:
         self.problem, self.oracle, self.observed, self.state, self.number = problem, oracle, observed, state, number
         self.kinds = tuple(k for k in ("E", "F", "V") if k in oracle.supports)
         self.rng = np.random.default_rng([problem.config.campaign.seed, number])
-        self.step = ANALYTIC_STEP if oracle.analytic else NOISY_STEP
+        self.solution = solution
 
     def decision(self, action: Action | None) -> Decision:
         """The decision of the current phase; `action` steers the rounds."""
@@ -66,8 +85,12 @@ class Proposing:
             reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
         if not self.observed.checks:
             traceless = self.oracle.mesh != "none"
-            out += oracle_check_cells(host, kinds, self.rng, self.oracle.analytic, traceless=traceless)
+            checks = list(oracle_check_cells(host, kinds, self.rng, self.oracle.analytic, traceless=traceless))
+            out += checks
             reasons.append("check the oracle's derivatives")
+            if self.state.noise is None:
+                out += noise_cells(next(c[0] for c in checks if c[5]["name"] == BASE), kinds)
+                reasons.append("measure its noise")
         return "; ".join(reasons), out
 
     def _start(self) -> tuple[str, list[Candidate]]:
@@ -76,7 +99,7 @@ class Proposing:
         out += self._references(p.first_size)
         if "V" in self.oracle.supports:
             out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")
-        out += force_constant_cells(p.host, p.first_fc_size, self.step, "FC tail")
+        out += force_constant_cells(p.host, p.first_fc_size, self._step(p.first_fc_size), "FC tail")
         out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES)
         text = f"perfect crystal (FC on {name(p.first_fc_size)}, strains), first cells on {name(p.first_size)}"
         return text, out
@@ -86,14 +109,14 @@ class Proposing:
         out: list[Candidate] = []
         if action.fc_size is not None:
             s.fc_size = action.fc_size
-            out += force_constant_cells(p.host, action.fc_size, self.step, "folding")
+            out += force_constant_cells(p.host, action.fc_size, self._step(action.fc_size), "folding")
         if action.strain:
             amplitude = self._tail_strain()
             out += strain_cells(p.host, amplitude, self.rng, 100 * self.number, "V tail")
         if action.verify is not None and s.u is not None:
             s.rung, s.verification = action.verify, self.number
             cell = p.cell(action.verify)
-            sigma = rattle(s.eta_previous)
+            sigma = rattle(s.eta_previous, self._quiet(cell))
             out += self._references(action.verify)
             atoms = verification_cell(cell, p.target, s.u, sigma, self.rng)
             out.append((atoms, self.kinds, "verification", "core", action.verify, {"rattle": sigma}))
@@ -127,6 +150,27 @@ class Proposing:
             return [(atoms, self.kinds, "reference", "references", size, {"cells": 1})]
         return [(rounded(self.problem.host.atoms(size)), ("E", "F"), "reference", "references", size, {})]
 
+    def _step(self, size: Size) -> float:
+        """FC displacement in Å on `size` (decisions C10). States of earlier versions do not know the noise."""
+        noise = self.state.noise
+        if noise is not None and noise.force == 0.0:
+            return ANALYTIC_STEP
+        if noise is None or self.solution is None:
+            return NOISY_STEP
+        third = third_derivative(self.solution.surrogate, ForceConstantCell(self.problem.host, size))
+        return force_constant_step(noise.force, third)
+
+    def _quiet(self, cell: DefectCell) -> float:
+        """The largest rattle of a verification call on `cell`, Å, that noisy force constants can take out again."""
+        noise, solution = self.state.noise, self.solution
+        if noise is None or solution is None or not self.observed.constants:
+            return np.inf
+        rng = np.random.default_rng([self.problem.config.campaign.seed, self.number, 3])
+        own, _ = eta_noise(noise.force, cell, self.problem.target, lambda r: (solution.green(r), True), rng)
+        label = self.observed.constants[-1]
+        gain = rattle_gain(ForceConstantCell(self.problem.host, label.size).natoms, label.step)
+        return quiet_rattle(own, gain, HARMLESS * self.problem.config.target.tol_geo)
+
     def _tail_strain(self) -> float:
         """The strain at |l| = L: the largest |Du| / sqrt(s2) outside the rung, between 0.5 and 3 %."""
         p, s = self.problem, self.state
@@ -159,6 +203,7 @@ class Proposing:
             summary={
                 "phase": self.state.phase,
                 "lattice_constant": self.state.lattice_constant,
+                "oracle_noise": None if self.state.noise is None else self.state.noise.to_json(),
                 "relative_cost": sum(cost(len(p.atoms)) for p in proposals),
                 **{k: v for k, v in solution.items() if k != "weights"},
             },

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from farfield.errors import CampaignError
-from farfield.service.campaign import ending, growth
+from farfield.service.campaign import ending, growth, noise
 from farfield.service.campaign.assessment import assess
 from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.campaign.observed import DefectLabel, Label, Observed
@@ -71,7 +71,7 @@ class Rounds:
         if self.current is None:
             raise CampaignError("no surrogate to estimate; the record is not in order")
         result = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
-        estimate = summarise(decision.number, label, result, self.state, self.problem)
+        estimate = summarise(decision.number, label, result, self.state, self.problem, self.current)
         history = [Estimate.from_json(e) for e in self.state.estimates]
         if history and history[-1].rung == estimate.rung:
             history.pop()  # a new estimate of the same call, with more force constants
@@ -79,6 +79,10 @@ class Rounds:
         self.state.estimates = [h.to_json() for h in history]
         if self._finished(history):
             self.stop = ending.tolerance_met(history[-2].rung, history[-1].rung)
+            self._write(estimate, self.stop.reason)
+            return
+        if self.state.noise is not None and noise.limited(estimate, self.config.target.tol_geo):
+            self.stop = ending.noise_limited(estimate, self.state.noise)
             self._write(estimate, self.stop.reason)
             return
         self.state.eta_previous = estimate.eta_geo

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farfield.oracles.noise import Noise
 from farfield.oracles.packing import pack, unpack
 from farfield.service.cells import Size
 
@@ -27,9 +28,9 @@ class State:
     `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
     whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it
     grew; `stalls`: successive rungs on which the refit did not halve the core residual. `withdrawn`: calculations kept
-    out of fits; `suspects`: answers that were in doubt, with their verdicts. `solution`: scalars of the round's
-    surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients`
-    (K,), `old_u` of the round before.
+    out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`: the oracle's, None before it is
+    measured and in states stored by earlier versions. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3)
+    Å in the target cell, `coefficients` (K,), `old_u` of the round before.
     """
 
     phase: str = "lattice"
@@ -48,6 +49,7 @@ class State:
     verification: int | None = None
     withdrawn: list[str] = field(default_factory=list)
     suspects: list[dict[str, Any]] = field(default_factory=list)
+    noise: Noise | None = None
     solution: dict[str, Any] = field(default_factory=dict)
     estimates: list[dict[str, Any]] = field(default_factory=list)
     basis: dict[str, Any] | None = None
@@ -66,6 +68,8 @@ class State:
             if f.name in self._ARRAYS:
                 if value is not None:
                     arrays[f.name] = value
+            elif isinstance(value, Noise):
+                header[f.name] = value.to_json()
             else:
                 header[f.name] = list(value) if isinstance(value, tuple) else value
         return pack(header, arrays)
@@ -78,5 +82,7 @@ class State:
             if header.get(key) is not None:
                 a, b, c = header[key]
                 header[key] = (int(a), int(b), int(c))
+        if header.get("noise") is not None:
+            header["noise"] = Noise.from_json(header["noise"])
         values: dict[str, Any] = {**header, **arrays}
         return cls(**values)

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from farfield.service.campaign.assessment import Assessment
 from farfield.service.campaign.observed import DefectLabel
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.cells import is_complete
+from farfield.service.cells import ForceConstantCell, is_complete
 from farfield.service.estimates import Estimate
+from farfield.service.estimates.noise import eta_noise, rattle_gain
+from farfield.service.estimates.solution import Solution
 
 __all__ = ["summarise"]
 
 
-def summarise(number: int, label: DefectLabel, a: Assessment, state: State, problem: Problem) -> Estimate:
-    """The estimate of decision `number` from the assessment `a` of the state's surrogate on `label`."""
+def summarise(
+    number: int, label: DefectLabel, a: Assessment, state: State, problem: Problem, solution: Solution
+) -> Estimate:
+    """The estimate of decision `number` from the assessment `a` of `solution`, the state's surrogate, on `label`."""
     s = state.solution
     target = problem.target
     raw = float(s["formation_energy_raw"])
     jump = None
     if state.old_u is not None and state.u is not None:
         jump = target.norm(state.u - state.old_u)
-    gates: dict[str, Any] = {**s["gates"], "solver": a.geometry.converged}
+    noise, solved = None, a.geometry.converged
+    if state.noise is not None:
+        rng = np.random.default_rng([problem.config.campaign.seed, number, 2])
+        gain = rattle_gain(ForceConstantCell(problem.host, a.far.size).natoms, a.far.step)
+        sigma = state.noise.force * float(np.sqrt(1 + gain * a.rattle**2))
+        noise, sound = eta_noise(sigma, problem.cell(label.size), target, solution.solve, rng)
+        solved = solved and sound
+    gates: dict[str, Any] = {**s["gates"], "solver": solved}
     return Estimate(
         decision=number,
         rung=label.size,
@@ -62,4 +75,5 @@ def summarise(number: int, label: DefectLabel, a: Assessment, state: State, prob
         soft=bool(s["soft"]),
         gates=gates,
         grade=s.get("grade"),
+        noise=noise,
     )

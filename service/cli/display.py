@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from farfield.service.cli.rounds import WIDE, Round, basis_of, bought, rounds_table
+from farfield.service.cli.rounds import WIDE, Round, basis_of, bought, noise_of, rounds_table
 
 if TYPE_CHECKING:
     from farfield.service.campaign.decision import Decision
@@ -75,7 +75,8 @@ class Display:
         """The round's line."""
         cells, kinds = bought(decision.proposals)
         reason = estimate.reason if estimate is not None and estimate.reason else decision.reason
-        row = Round(decision.number, cells, kinds, core_seconds, reason, estimate, basis_of(decision.summary))
+        used, noise = basis_of(decision.summary), noise_of(decision.summary)
+        row = Round(decision.number, cells, kinds, core_seconds, reason, estimate, used, noise)
         self.rounds = [*(r for r in self.rounds if r.number != decision.number), row]
         self._doing = "refitting"
         if self._plain:
@@ -103,10 +104,11 @@ class Display:
         e = r.estimate
         figures = ""
         if e is not None:
-            in_sample, spread = ("-" if x is None else f"{x:.4f}" for x in (e.in_sample, e.parametric_geo))
+            beside = (e.in_sample, e.parametric_geo, e.noise)
+            in_sample, spread, noise = ("-" if x is None else f"{x:.4f}" for x in beside)
             figures = (
                 f"; eta_geo {e.eta_geo:.4f} Å (core {e.core:.4f}, FC {e.fc:.4f}, V {e.v:.4f}, fold {e.fold:.4f}, "
-                f"param. {spread}, in-sample {in_sample}); eta_E {1e3 * e.eta_energy:+.2f} meV; "
+                f"noise {noise}, param. {spread}, in-sample {in_sample}); eta_E {1e3 * e.eta_energy:+.2f} meV; "
                 f"E_f {e.formation_energy_raw:.4f} eV raw, {e.formation_energy:.4f} corrected; {e.basis_size} functions"
             )
         text = f"round {r.number}: {r.cells}: {r.bought}; {r.core_seconds:.1f} core-s{figures}"

@@ -12,12 +12,23 @@ if TYPE_CHECKING:
 
     from farfield.db.decisions import StoredProposal
     from farfield.db.record import Record
+    from farfield.oracles.noise import Noise
     from farfield.service.campaign.decision import Proposal
     from farfield.service.estimates import Estimate
 
-__all__ = ["BasisUsed", "Round", "basis_lines", "basis_of", "bought", "rounds_table", "stored_rounds"]
+__all__ = [
+    "BasisUsed",
+    "Round",
+    "basis_lines",
+    "basis_of",
+    "bought",
+    "noise_line",
+    "noise_of",
+    "rounds_table",
+    "stored_rounds",
+]
 
-WIDE = 150
+WIDE = 160
 """Columns from which a round takes one line of the table with its reason; below, two lines of figures."""
 
 
@@ -35,7 +46,7 @@ class Round:
     """One line: what a decision bought, its oracle core-seconds, and the estimate it gave (None before there is one).
 
     `reason` is why the next choice is made, where an estimate says it, else why this one was. `basis` is that of the
-    surrogate that made the decision, None before the first.
+    surrogate that made the decision, None before the first; `noise` the oracle's, None before it was measured.
     """
 
     number: int
@@ -45,6 +56,7 @@ class Round:
     reason: str
     estimate: Estimate | None
     basis: BasisUsed | None = None
+    noise: Noise | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -77,7 +89,8 @@ def stored_rounds(record: Record, campaign: int) -> list[Round]:
         estimate = None if stored is None else Estimate.from_json(stored)
         reason = estimate.reason if estimate is not None and estimate.reason else d.reason
         basis = basis_of(d.summary)
-        out.append(Round(d.number, *bought(d.proposals), seconds.get(d.number, 0.0), reason, estimate, basis))
+        spent = seconds.get(d.number, 0.0)
+        out.append(Round(d.number, *bought(d.proposals), spent, reason, estimate, basis, noise_of(d.summary)))
     return out
 
 
@@ -86,6 +99,22 @@ def basis_of(summary: Mapping[str, Any]) -> BasisUsed | None:
     if "basis_level" not in summary:
         return None
     return BasisUsed(int(summary["basis_level"]), int(summary["basis_size"]), summary.get("grown"))
+
+
+def noise_of(summary: Mapping[str, Any]) -> Noise | None:
+    """The oracle's noise that a decision's summary names."""
+    from farfield.oracles.noise import Noise
+
+    found = summary.get("oracle_noise")
+    return None if found is None else Noise.from_json(found)
+
+
+def noise_line(rounds: Sequence[Round]) -> str | None:
+    """The oracle's noise in words, None where it is not known."""
+    noise = rounds[-1].noise if rounds else None
+    if noise is None:
+        return None
+    return "noise: none, the oracle is analytic" if noise.none else f"noise of the oracle: {noise}"
 
 
 def basis_lines(rounds: Sequence[Round]) -> list[str]:
@@ -110,11 +139,11 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
     heads = [
         ("round", ""),
         ("cells", "bought"),
-        ("core-s", ""),
+        ("core-s", "basis"),
         ("eta_geo", "in-sample"),
         ("core", "FC"),
         ("V", "fold"),
-        ("param.", "basis"),
+        ("noise", "param."),
         ("eta_E", "grade"),
         ("E_f raw", "E_f"),
     ]
@@ -123,7 +152,8 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         pad_edge=False,
         header_style="bold",
         padding=(0, 1),
-        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; grade: largest extrapolation at u^h",
+        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; noise: what the oracle's gives for core; "
+        "grade: largest extrapolation at u^h",
         caption_justify="left",
     )
     for k, (first, second) in enumerate(heads):
@@ -147,12 +177,12 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
 
 def _figures(r: Round) -> list[tuple[str, str | None]]:
     """Pairs (first line, second line) in the order of the heads; None where a head has one line."""
+    e = r.estimate
     first: list[tuple[str, str | None]] = [
         (str(r.number), None),
         (r.cells, r.bought),
-        (_seconds(r.core_seconds), None),
+        (_seconds(r.core_seconds), "-" if e is None else str(e.basis_size)),
     ]
-    e = r.estimate
     if e is None:
         return [*first, ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-")]
     return [
@@ -160,7 +190,7 @@ def _figures(r: Round) -> list[tuple[str, str | None]]:
         (_length(e.eta_geo), _length(e.in_sample)),
         (_length(e.core), _length(e.fc)),
         (_length(e.v), _length(e.fold)),
-        (_length(e.parametric_geo), str(e.basis_size)),
+        (_length(e.noise), _length(e.parametric_geo)),
         (f"{1e3 * e.eta_energy:+.2f}", "-" if e.grade is None else f"{e.grade:.2f}"),
         (f"{e.formation_energy_raw:.4f}", f"{e.formation_energy:.4f}"),
     ]

@@ -23,7 +23,7 @@ def status(
     """Show how a campaign stands: state, rounds, cost, what runs and what failed."""
     from farfield.db.claims import Claims
     from farfield.db.record import Record
-    from farfield.service.cli.rounds import basis_lines, rounds_table, stored_rounds
+    from farfield.service.cli.rounds import basis_lines, noise_line, rounds_table, stored_rounds
 
     with find(file, database, campaign) as place:
         record = Record(place.database)
@@ -54,6 +54,7 @@ def status(
             "failures": failures,
             "running": len(leases),
             "open_calculations": len(waiting),
+            "noise": rounds[-1].noise.to_json() if rounds and rounds[-1].noise is not None else None,
             "rounds": [r.to_json() for r in rounds],
             "events": [[e.time, e.kind, e.message] for e in events],
         }
@@ -73,6 +74,8 @@ def status(
         console.print(rounds_table(rounds, console.width))
         for line in basis_lines(rounds):
             say(line)
+        if (noise := noise_line(rounds)) is not None:
+            say(noise)
         say(f"latest: {rounds[-1].reason}")
     say(f"{cost.calls} oracle calls, {cost.core_seconds:.1f} core-seconds; {len(leases)} running, {len(waiting)} open")
     for name, share in sorted(cost.by_state.items()):

@@ -27,6 +27,7 @@ class Estimate:
     Framework quantities: eps_F (dual norm, eV/Å), eps_E (eV), eps_FC and eps_fold (eV/Å^2), eps_V and eps_C (eV).
     `bound_v`, `bound_fold`: the norm forms of T2 (C3, C4), Å.
     `grade`: the largest extrapolation grade of an atom at u^h (`surrogate.grade`), None where a gate failed.
+    `noise`: what the oracle's force noise alone would give for `core`, Å (C10); None where it was not measured.
     `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
     """
 
@@ -70,6 +71,7 @@ class Estimate:
     in_sample: float | None = None
     core_after: float | None = None
     grade: float | None = None
+    noise: float | None = None
     reason: str = ""
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from farfield.oracles.noise import equal_cells
 from farfield.service.cells import (
     DefectCell,
     ForceConstantCell,
@@ -27,6 +28,7 @@ __all__ = [
     "Candidate",
     "force_constant_cells",
     "lattice_cells",
+    "noise_cells",
     "oracle_check_cells",
     "start_cells",
     "strain_cells",
@@ -86,6 +88,12 @@ def oracle_check_cells(
     for sign in (1, -1):
         meta = {"name": f"strained{sign:+d}", "sign": sign, "strain": (sign * e).tolist()}
         yield rounded(strained(base, sign * e)), kinds, "check", "oracle check", UNIT, meta
+
+
+def noise_cells(atoms: Atoms, kinds: tuple[str, ...]) -> Iterator[Candidate]:
+    """Three cells equal to `atoms`, which is bought anyway: two translations, one other order of the atoms (C10)."""
+    for cell, order in equal_cells(atoms):
+        yield rounded(cell), kinds, "noise", "noise", UNIT, {"order": order}
 
 
 def strain_cells(

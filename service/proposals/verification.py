@@ -16,9 +16,11 @@ DIGITS = 8
 """Positions are rounded to 1e-8 Å when proposed (decisions A1)."""
 
 
-def rattle(eta_previous: float | None) -> float:
-    """clip(0.1 eta_prev, 0.002, 0.02) Å; 0.02 on the first call (theory.md c4)."""
-    return 0.02 if eta_previous is None else float(np.clip(0.1 * eta_previous, 0.002, 0.02))
+def rattle(eta_previous: float | None, quiet: float = float("inf")) -> float:
+    """clip(0.1 eta_prev, 0.002, 0.02) Å; 0.02 on the first call (theory.md c4); at most `quiet` Å, yet no less than
+    0.002, where the oracle is noisy."""
+    wanted = 0.02 if eta_previous is None else 0.1 * eta_previous
+    return float(np.clip(min(wanted, quiet), 0.002, 0.02))
 
 
 def rounded(atoms: Atoms) -> Atoms:

@@ -63,6 +63,9 @@ def error_against_cost(data: CampaignData) -> Figure:
         energy = [(x[r.number], 1e3 * abs(e.eta_energy), e.theta) for r, e in rounds]
         _estimates(left, geometry, COLORS["blue"], r"estimate $\eta_\mathrm{geo}$, $|\eta_E|$ (bar: $\times\,\theta$)")
         _estimates(right, energy, COLORS["blue"], "")
+        noise = [(x[r.number], e.noise) for r, e in rounds if e.noise]
+        if noise:
+            left.plot(*zip(*noise, strict=True), "v:", color=MUTED, ms=4, label="noise alone", zorder=2)
         if data.truth is not None:
             true = true_geometry_errors(data)
             _second(left, [(x[n], v) for n, v in true.items()], "true error", "X")

@@ -16,6 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from farfield.errors import RecordError
+from farfield.oracles.noise import Noise
 from farfield.oracles.packing import unpack
 from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
 from farfield.service.estimates import Estimate
@@ -223,6 +224,12 @@ class CampaignData:
         """Decision number -> core-seconds charged up to and with it."""
         total = np.cumsum([r.core_seconds for r in self.rounds])
         return {r.number: float(t) for r, t in zip(self.rounds, total, strict=True)}
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """The oracle's noise, None before it was measured."""
+        found = [n for r in self.rounds if (n := r.summary.get("oracle_noise")) is not None]
+        return Noise.from_json(found[-1]) if found else None
 
     def by_role(self, role: str) -> list[Label]:
         """Labels bought in a role, whatever of them was answered."""

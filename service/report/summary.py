@@ -33,7 +33,7 @@ class Summary:
 
 
 def problem(data: CampaignData) -> str:
-    """The question in one line: defect, host, oracle, target."""
+    """The question in one line: defect, host, oracle with its noise, target."""
     c = data.config
     species = "".join(c["host"]["species"])
     d = c["defect"]
@@ -43,9 +43,10 @@ def problem(data: CampaignData) -> str:
     if isinstance(d.get("position"), str):
         what = f"{d['position']} {what}"
     n = data.target.size[0]
+    noise = f" with noise {data.noise}" if data.noise is not None and not data.noise.none else ""
     return (
         f"{what[:1].upper()}{what[1:]} in {c['host']['lattice']} {species}, a = {data.host.a:.4f} Å; "
-        f"oracle {c['oracle']['name']}; target cell {size_name((n, n, n))} with {data.target.natoms} atoms"
+        f"oracle {c['oracle']['name']}{noise}; target cell {size_name((n, n, n))} with {data.target.natoms} atoms"
     )
 
 

@@ -85,6 +85,7 @@ def rounds(data: CampaignData) -> Table:
         ("FC", "Å"),
         ("V", "Å"),
         ("fold", "Å"),
+        ("noise", "Å"),
         ("param.", "Å"),
         ("in‑sample", "Å"),
         (Markup("η<sub>E</sub>"), "meV"),
@@ -106,7 +107,7 @@ def rounds(data: CampaignData) -> Table:
         reason = e.reason if e is not None and e.reason else ""
         text = f"{kinds}. Why: {r.reason}." + (f" Next: {reason}." if reason else "")
         level = r.summary.get("basis_level")
-        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 13)), text))
+        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 14)), text))
     return Table(heads, tuple(rows), left=2)
 
 
@@ -120,6 +121,7 @@ def _terms(data: CampaignData, e: Estimate, level: int | None) -> list[Cell]:
         Cell(number(e.fc)),
         Cell(number(e.v)),
         Cell(number(e.fold)),
+        Cell(number(e.noise)),
         Cell(number(e.parametric_geo)),
         Cell(number(e.in_sample)),
         Cell(f"{1e3 * e.eta_energy:+.2f}", warn=e.theta * abs(e.eta_energy) > data.tol_energy),

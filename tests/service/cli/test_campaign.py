@@ -70,7 +70,10 @@ def test_status_tells_the_whole_record(folder: Path) -> None:
     assert last["theta"] * last["eta_geo"] <= 0.1
     by_database = call(folder, "status", "--database", "runs/cu/campaign.db", "--json")
     assert json.loads(by_database.stdout)["rounds"] == status["rounds"]
-    assert "tolerance met" in call(folder, "status", "cu.toml").stdout
+    shown = call(folder, "status", "cu.toml").stdout
+    assert "tolerance met" in shown
+    assert "noise: none, the oracle is analytic" in shown
+    assert status["noise"] == {"energy": 0.0, "force": 0.0, "virial": 0.0}
 
 
 def test_export_reads_back_bit_for_bit_against_the_oracle(folder: Path, tmp_path: Path) -> None:

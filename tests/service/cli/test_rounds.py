@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from farfield.service.cli.rounds import WIDE, Round, basis_lines, basis_of, rounds_table
+from farfield.service.cli.rounds import WIDE, Round, basis_lines, basis_of, noise_line, noise_of, rounds_table
 from farfield.service.estimates import Estimate
 
 
@@ -25,6 +25,7 @@ def estimate() -> Estimate:
         "fc": 0.0345,
         "v": 0.0056,
         "fold": 0.0078,
+        "noise": 0.0031,
         "parametric_geo": 0.0099,
         "eta_energy": -0.01234,
         "formation_energy_raw": 11.2345,
@@ -37,7 +38,7 @@ def estimate() -> Estimate:
 
 FIGURES = [
     *("3x3x4", "1 EFV, 2 FC", "1234", "0.1234", "0.0021", "0.0912", "0.0345"),
-    *("0.0056", "0.0078", "0.0099", "173", "-12.34", "11.2345", "11.2222"),
+    *("0.0056", "0.0078", "0.0031", "0.0099", "173", "-12.34", "11.2345", "11.2222"),
 ]
 
 
@@ -77,3 +78,15 @@ def test_a_round_is_plain_json() -> None:
     row = Round(4, "3x3x4", "1 EFV", 1.0, "why", estimate()).to_json()
     assert row["estimate"]["theta"] == 2.5
     assert row["cells"] == "3x3x4"
+
+
+def test_the_noise_is_told_once_it_is_known() -> None:
+    measured = {"oracle_noise": {"energy": 1e-5, "force": 0.002, "virial": None}}
+    assert noise_line([]) is None
+    rounds = [Round(0, "", "", 0.0, "", None, None, noise_of({}))]  # before it was measured
+    assert noise_line(rounds) is None
+    rounds.append(Round(1, "", "", 0.0, "", None, None, noise_of(measured)))
+    assert noise_line(rounds) == "noise of the oracle: sigma_E 1e-05 eV/atom, sigma_F 0.002 eV/Å"
+    assert rounds[1].to_json()["noise"] == measured["oracle_noise"]
+    none = noise_of({"oracle_noise": {"energy": 0.0, "force": 0.0, "virial": 0.0}})
+    assert noise_line([Round(1, "", "", 0.0, "", None, None, none)]) == "noise: none, the oracle is analytic"

@@ -15,6 +15,9 @@ def test_rattle_follows_the_last_estimate() -> None:
     assert np.isclose(rattle(0.1), 0.01)
     assert rattle(10.0) == 0.02
     assert rattle(1e-6) == 0.002
+    assert rattle(None, 0.007) == rattle(0.1, 0.007) == 0.007  # what noisy force constants can take out again
+    assert np.isclose(rattle(0.05, 0.007), 0.005)
+    assert rattle(None, 1e-5) == 0.002
 
 
 def test_verification_is_the_restricted_solution_plus_the_rattle() -> None:
