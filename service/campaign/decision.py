@@ -35,7 +35,8 @@ class Proposal:
     """One calculation to buy: a cell, the kinds E, F, V asked of it, and why.
 
     `role`: lattice constant, check, noise, reference, strain, force constants, training, verification or confirmation
-    (of a label in doubt). `term`: the term of the estimate that asks for it. `rung`: the supercell (n1, n2, n3). `meta`:
+    (of a label in doubt). `term`: the term of the estimate that asks for it. `rung`: the supercell (n1, n2, n3).
+    `meta`:
     JSON-able facts the loop needs again. Positions are rounded to 1e-8 Å, so that an identity does not hang on the last
     bits.
     """
