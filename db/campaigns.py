@@ -17,11 +17,13 @@ from farfield.db.clock import now
 from farfield.errors import RecordError
 
 __all__ = [
+    "KEPT_OUT",
     "StoredCampaign",
     "StoredEvent",
     "campaign",
     "create",
     "events",
+    "kept_out",
     "lease",
     "note",
     "plain_text",
@@ -44,6 +46,10 @@ class StoredCampaign:
     holder: sessions.Holder | None
     stop_requested: bool
     created: float
+
+
+KEPT_OUT = ("withdrawn", "another electronic state")
+"""Kinds of the events that keep the calculation they name out of fits; its rows stay (decisions C12)."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,20 @@ def note(connection: Connection, campaign_id: int, kind: str, message: str, data
         "created": now(),
     }
     connection.execute(insert(schema.event).values(values))
+
+
+def kept_out(connection: Connection, name: str | None = None) -> set[str]:
+    """Calculations that the events of campaign `name`, or of any, keep out of fits, for good or until confirmed."""
+    e, c = schema.event.c, schema.campaign.c
+    kinds = (*KEPT_OUT, "suspect", "confirmed")
+    query = select(e.kind, e.data).join(schema.campaign, c.id == e.campaign_id).where(e.kind.in_(kinds)).order_by(e.id)
+    out: set[str] = set()
+    for kind, data in connection.execute(query if name is None else query.where(c.name == name)):
+        if kind == "confirmed":
+            out.discard(str(data["calculation"]))
+        else:
+            out.add(str(data["calculation"]))
+    return out
 
 
 def plain_text(message: str, limit: int = 4000) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 import farfield
 from farfield.db import schema
+from farfield.db.campaigns import kept_out
 from farfield.db.engine import Database
 from farfield.db.labels import Array
 from farfield.db.query import Labelled, Selection, select_labelled
@@ -75,6 +76,7 @@ def extxyz(row: Labelled) -> str:
 def write_extxyz(path: Path, database: Database, selection: Selection | None = None, **filters: Any) -> Exported:
     """Write a `Selection` of labels to `path` and its manifest to ``<path stem>.manifest.json``; either appears whole.
 
+    Labels that were withdrawn or belong to another electronic state are left out, and counted in the manifest.
     Raises RecordError when nothing is selected, when the labels are of more than one oracle, or when the file cannot be
     written.
     """
@@ -82,9 +84,14 @@ def write_extxyz(path: Path, database: Database, selection: Selection | None = N
     path = Path(path)
     part = path.with_name(path.name + ".part")
     summary = _Summary(wanted)
+    with database.read() as connection:
+        out = set() if wanted.doubted else kept_out(connection, wanted.campaign)
     try:
         with part.open("w", encoding="utf-8", newline="\n") as stream:
-            for row in select_labelled(database, wanted):
+            for row in select_labelled(database, replace(wanted, doubted=True)):
+                if row.calculation in out:
+                    summary.withdrawn += 1
+                    continue
                 text = extxyz(row)
                 summary.add(row, text)
                 stream.write(text)
@@ -110,7 +117,7 @@ class _Summary:
 
     def __init__(self, wanted: Selection) -> None:
         self.wanted = wanted
-        self.structures = self.atoms = 0
+        self.structures = self.atoms = self.withdrawn = 0
         self.content, self.keys = hashlib.sha256(), hashlib.sha256()
         self.kinds: Counter[str] = Counter()
         self.roles: Counter[str] = Counter()
@@ -145,6 +152,7 @@ def _manifest(database: Database, summary: _Summary, name: str) -> dict[str, Any
         "calculations_sha256": summary.keys.hexdigest(),
         "structures": summary.structures,
         "atoms": summary.atoms,
+        "withdrawn": summary.withdrawn,
         "labels": {kind: summary.kinds[kind] for kind in ("E", "F", "V")},
         "config_types": dict(sorted(summary.roles.items())),
         "formulas": dict(sorted(summary.formulas.items())),

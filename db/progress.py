@@ -52,7 +52,7 @@ class Missing:
 @dataclass(frozen=True)
 class StoredAnswer:
     """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
-    attempt where a kind is missing, `message` what it said."""
+    attempt where a kind is missing, `message` what it said. `moments` (N,) in Bohr magnetons."""
 
     ordinal: int
     calculation: str
@@ -61,6 +61,7 @@ class StoredAnswer:
     virial: Array | None = None
     failure: str | None = None
     message: str | None = None
+    moments: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
         if have is None:
             out.append(StoredAnswer(r.ordinal, r.key, failure=failure, message=message))
         else:
-            out.append(StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure, message))
+            out.append(
+                StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure, message, have.moments)
+            )
     return out
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, load_blobs
+from farfield.db.campaigns import kept_out
 from farfield.db.engine import Database
 from farfield.db.identity import structure_atoms
 from farfield.db.labels import Array, Labels, labels
@@ -106,7 +107,7 @@ def _pages(database: Database, wanted: Selection) -> Iterator[Labelled]:
     with database.read() as connection:
         campaign = None if wanted.campaign is None else _campaign(connection, wanted.campaign)
         rows = connection.execute(_query(wanted, campaign)).all()  # narrow: no blob among them
-        doubtful = set() if wanted.doubted else _doubted(connection)
+        doubtful = set() if wanted.doubted else kept_out(connection, wanted.campaign)
     rows = [r for r in rows if r.key not in doubtful]
     for page in blocks(rows, PAGE):
         with database.read() as connection:
@@ -114,19 +115,6 @@ def _pages(database: Database, wanted: Selection) -> Iterator[Labelled]:
             data = load_blobs(connection, {r.blob_id for r in page})
         for r in page:
             yield _labelled(r, data[r.blob_id], known[r.id])
-
-
-def _doubted(connection: Connection) -> set[str]:
-    """Keys of calculations whose last word in any campaign's diary is a doubt."""
-    e = schema.event.c
-    out: set[str] = set()
-    query = select(e.kind, e.data).where(e.kind.in_(("suspect", "withdrawn", "confirmed"))).order_by(e.id)
-    for kind, data in connection.execute(query):
-        if kind == "confirmed":
-            out.discard(data.get("calculation"))
-        else:
-            out.add(data.get("calculation"))
-    return out
 
 
 def _query(wanted: Selection, campaign: int | None) -> Select[Any]:

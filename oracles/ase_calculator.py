@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from farfield.errors import OracleError, OracleLoadError, OracleParameterError
 from farfield.oracles.observation import Observations, virial_from_stress
 from farfield.oracles.oracle import MeshRule
@@ -19,7 +21,8 @@ __all__ = ["AseOracle"]
 
 
 class AseOracle:
-    """Any ASE calculator, named by module and class, made with its own parameters.
+    """Any ASE calculator, named by module and class, made with its own parameters. It starts from the cell's initial
+    magnetic moments; collinear moments that it gives are kept.
 
     Parameters: `calculator`, e.g. ``ase.calculators.lj.LennardJones``; `parameters` of the calculator; `analytic`: true
     for a force field, which has no noise; `mesh`: "none" (default where analytic) or "fixed" (else), see
@@ -117,7 +120,9 @@ class AseOracle:
                 raise OracleError(f"{self.calculator} failed: {error}", failure="crashed") from error
         if not values:
             raise OracleError("; ".join(missing.values()), failure="not supported")
-        return Observations(values, energy_zero=zero, missing=missing)
+        moments = np.asarray(getattr(self._made, "results", {}).get("magmoms", ()), float)
+        collinear = moments.shape == (len(atoms),) and bool(np.isfinite(moments).all())
+        return Observations(values, energy_zero=zero, moments=moments if collinear else None, missing=missing)
 
 
 def _spelt(factory: Any, parameters: Mapping[str, Any]) -> None:

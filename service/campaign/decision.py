@@ -73,6 +73,8 @@ class Decision:
 class Answer:
     """The accepted labels for one proposal: energy eV, forces (N, 3) eV/Å, virial (6,) eV; None where not there.
 
+    `moments` (N,) in Bohr magnetons, where the oracle gives them.
+
     `calculation` is its key in the record; `failure` the failure class when its budget is spent, and `message` what the
     last failed call said.
     """
@@ -84,6 +86,7 @@ class Answer:
     virial: Array | None = None
     failure: str | None = None
     message: str | None = None
+    moments: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class DerivedForceConstants:
 
 @dataclass(frozen=True)
 class Note:
-    """A line for the diary about one calculation: `kind` suspect, confirmed or withdrawn."""
+    """A line for the diary about one calculation: `kind` suspect, confirmed, withdrawn or another electronic state."""
 
     kind: str
     message: str

@@ -10,11 +10,13 @@ from farfield.service.estimates import Estimate
 from farfield.service.proposals.choice import name
 
 __all__ = [
+    "another_state",
     "bad_answer",
     "basis_limited",
     "ladder_ended",
     "no_answer",
     "noise_limited",
+    "nothing_left",
     "nothing_succeeds",
     "refuted_answers",
     "tolerance_met",
@@ -67,6 +69,26 @@ def refuted_answers(count: int, why: str) -> Stop:
         "calls (`farfield status`), mend the oracle's settings and start a campaign of another name",
         False,
         1,
+    )
+
+
+def nothing_left() -> Stop:
+    """What a first fit needs was withdrawn."""
+    return Stop(
+        "no defect cell or no force constants are left to fit, for they were withdrawn; mend the oracle and start a "
+        "campaign of another name",
+        False,
+        1,
+    )
+
+
+def another_state(why: str) -> Stop:
+    """A cell stays in another electronic state though it started from its parent's moments."""
+    return Stop(
+        f"another electronic state: {why}, also from its parent's moments; energies of two states do not compare: fix "
+        "the moments in the oracle's parameters and start a campaign of another name",
+        False,
+        3,
     )
 
 

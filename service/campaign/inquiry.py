@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from farfield.service.campaign.decision import Answer, Decision, Note, Proposal
+from farfield.errors import CampaignError
+from farfield.service.campaign import ending
+from farfield.service.campaign.decision import Answer, Decision, Note, Proposal, Stop
+from farfield.service.campaign.electronic import MOVED, inherited, parent, shift, usable, with_moments
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.campaign.suspects import ROLE, Mismatch, confirmation, doubt, refutation
+from farfield.service.campaign.suspects import ROLE, Doubt, Mismatch, confirmation, doubt, refutation
 from farfield.service.campaign.training import reference_energy
 from farfield.service.proposals.opening import Candidate
 from farfield.service.surrogate import Surrogate
@@ -25,19 +28,24 @@ __all__ = ["REFUTED", "Inquiry", "held_pairs"]
 REFUTED = 3
 """Labels that are refuted, or never confirmed, after which the oracle's answers count as bad."""
 
+STATE, ELECTRONIC = "S", "electronic"
+"""Kind of doubt about the electronic state, and the meta key of the cell that is asked again for it."""
+
 Pair = tuple[Proposal, Answer]
 
 
 class Inquiry:
     """Works on the loop's own `state` and `observed`; `surrogate` is the one that the labels were predicted with.
 
-    `notes`: what was found since they were last cleared.
+    `notes`: what was found since they were last cleared. `stop`: the end, where a cell keeps to another electronic
+    state.
     """
 
     def __init__(self, problem: Problem, state: State, *, analytic: bool, mesh: bool) -> None:
         self.problem, self.state = problem, state
         self.analytic, self.mesh = analytic, mesh
         self.notes: list[Note] = []
+        self.stop: Stop | None = None
 
     @property
     def open(self) -> list[dict[str, Any]]:
@@ -70,9 +78,18 @@ class Inquiry:
             a = by_ordinal[p.ordinal]
             if p.role not in roles or a.calculation in known | observed.withdrawn | doubted.keys() or a.forces is None:
                 continue
+            if (moved := self._moved(decision.number, p, a, observed)) is not None and ELECTRONIC in p.meta:
+                self.stop = ending.another_state(f"{p.role} cell of {len(p.atoms)} atoms is {moved}")
+                return
             off = self._mismatch(p, a, observed, surrogate)
             rms = {} if in_sample else dict(self.state.solution.get("residual_rms", {}))
-            if (found := doubt(p.role, len(p.atoms), off, rms, self._sigma(len(p.atoms)))) is None:
+            found: Doubt | None = None
+            if moved is not None:
+                found = Doubt(STATE, moved)
+            elif in_sample or self._sound:
+                early = not in_sample and not self.state.estimates
+                found = doubt(p.role, len(p.atoms), off, rms, self._sigma(len(p.atoms)), early=early)
+            if found is None:
                 continue
             doubted[a.calculation] = (p, a)
             entry = {
@@ -86,7 +103,8 @@ class Inquiry:
                 "verdict": None,
             }
             self.state.suspects.append(entry)
-            self.notes.append(Note("suspect", _sentence(entry), a.calculation))
+            kind = "suspect" if moved is None else "another electronic state"
+            self.notes.append(Note(kind, _sentence(entry), a.calculation))
         if doubted:
             observed.hold(doubted)
 
@@ -95,10 +113,15 @@ class Inquiry:
         out: list[Candidate] = []
         for s in self.open:
             p, a = observed.held[s["calculation"]]
+            if s["kind"] == STATE:
+                out.append(self._again(s["decision"], p, a, observed))
+                continue
             off = self._mismatch(p, a, observed, surrogate)
             sigma = self._sigma(len(p.atoms)).get("E", 0.0)
             out += confirmation(s["kind"], p, a, off, analytic=self.analytic, sigma=sigma, traceless=self.mesh)
-        return "; ".join(f"suspect: {_sentence(s)}: confirm it by a nearby cell" for s in self.open), out
+        texts = {STATE: "ask it again from its parent's moments"}
+        parts = (f"{_sentence(s)}: {texts.get(s['kind'], 'confirm it by a nearby cell')}" for s in self.open)
+        return "suspect: " + "; ".join(parts), out
 
     def hear(
         self, decision: Decision, answers: Sequence[Answer], observed: Observed, surrogate: Surrogate
@@ -109,6 +132,9 @@ class Inquiry:
         lost = []
         for s in self.open:
             key = s["calculation"]
+            if s["kind"] == STATE:
+                lost += self._asked_again(s, decision, by_ordinal, observed)
+                continue
             own = [(p, a) for p, a in tests if p.meta["suspect"] == key]
             if not own or key not in observed.held:
                 continue
@@ -127,6 +153,50 @@ class Inquiry:
                 lost.append(key)
                 self.notes.append(Note("withdrawn", f"{s['verdict']}: {_sentence(s)}", key))
         return lost
+
+    @property
+    def _sound(self) -> bool:
+        """Whether the surrogate may judge: where a gate is closed it is known to be wrong, and more training is due."""
+        return all(self.state.solution.get("gates", {}).values())
+
+    def _moved(self, number: int, p: Proposal, a: Answer, observed: Observed) -> str | None:
+        """How the moments of a defect cell moved against its parent, None where they stayed or there are none."""
+        before = parent(observed, p.rung, number) if p.role in ("training", "verification") else None
+        if before is None or before.moments is None or a.moments is None or not usable(a.moments, len(p.atoms)):
+            return None
+        by = shift(self.problem.cell(before.size), before.moments, self.problem.cell(p.rung), a.moments)
+        if by <= MOVED:
+            return None
+        return (
+            f"in another electronic state: a moment moved by {by:.2f} mu_B against that of decision {before.decision}"
+        )
+
+    def _again(self, number: int, p: Proposal, a: Answer, observed: Observed) -> Candidate:
+        """The same cell from its parent's moments, which makes it another calculation."""
+        before = parent(observed, p.rung, number)
+        if before is None or before.moments is None:
+            raise CampaignError("a cell in another electronic state has no parent; the record is not in order")
+        moments = inherited(self.problem.cell(before.size), before.moments, self.problem.cell(p.rung))
+        meta = {**p.meta, ELECTRONIC: a.calculation}
+        return with_moments(p.atoms, moments), p.kinds, p.role, "electronic state", p.rung, meta
+
+    def _asked_again(
+        self, s: dict[str, Any], decision: Decision, answers: dict[int, Answer], observed: Observed
+    ) -> list[str]:
+        """The first answer stays out whatever the second says, which is examined like any other label."""
+        key = s["calculation"]
+        own = [p for p in decision.proposals if p.meta.get(ELECTRONIC) == key]
+        if not own:
+            return []
+        s["verdict"] = "another state"
+        _, first = observed.held.pop(key)
+        second = answers[own[0].ordinal]
+        if s["role"] == "verification":
+            self.state.verification = decision.number
+        if first.energy is not None and second.energy is not None and first.energy < second.energy:
+            text = f"from its parent's moments the {s['role']} cell is {second.energy - first.energy:.3f} eV higher"
+            self.notes.append(Note("electronic state", f"{text}: the parent may not be the ground state", key))
+        return [key]
 
     def _verdict(
         self, s: dict[str, Any], tests: Sequence[Pair], observed: Observed, surrogate: Surrogate
@@ -175,4 +245,4 @@ def held_pairs(
 
 
 def _sentence(s: dict[str, Any]) -> str:
-    return f"{s['role']} cell of {s['natoms']} atoms (decision {s['decision']}, {s['ordinal']}) is {s['why']}"
+    return f"{s['role']} cell {s['decision']}/{s['ordinal']} of {s['natoms']} atoms is {s['why']}"

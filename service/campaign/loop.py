@@ -169,7 +169,9 @@ class Loop:
     def _take(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.observed.add(decision, answers)
         self._derived = self.observed.derived(self.problem.host, decision.number)
+        out = {a.ordinal for a in answers if a.calculation in self.observed.withdrawn}
         lost = {p.role for p, _ in self.observed.failures if p in decision.proposals}
+        lost |= {p.role for p in decision.proposals if p.ordinal in out}
         if "verification" in {p.role for p in decision.proposals}:
             self.state.unanswered = self.state.unanswered + 1 if "verification" in lost else 0
         if (loss := fatal(decision, self.observed, self.state.unanswered)) is not None:
@@ -187,11 +189,13 @@ class Loop:
         if self._inquiry is None or self.surrogate is None:
             return True
         if lost := self._inquiry.hear(decision, answers, self.observed, self.surrogate):
-            if any(s["role"] == "verification" for s in self.state.suspects if s["calculation"] in lost):
+            own = [s for s in self.state.suspects if s["calculation"] in lost and s["verdict"] != "another state"]
+            if any(s["role"] == "verification" for s in own):
                 self.state.unanswered = max(1, self.state.unanswered)
             self._leave(*self.observed.without(lost))
         self._inquiry.examine(decision, answers, self.observed, self.surrogate, FITTED)
-        if self._inquiry.open:
+        self._stop = self._inquiry.stop
+        if self._stop is not None or self._inquiry.open:
             return False
         refused = self._inquiry.refused
         if refused and (len(refused) >= REFUTED or not self.observed.defects):
@@ -220,6 +224,9 @@ class Loop:
         self.state.phase = "start"
 
     def _begin(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        if not self.observed.defects or not self.observed.constants:
+            self._stop = ending.nothing_left()
+            return
         label = self.observed.constants[-1]
         constants = label.constants(ForceConstantCell(self.problem.host, label.size))
         lattice = LatticeOperator(self.problem.host, label.size, constants)

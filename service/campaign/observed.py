@@ -26,7 +26,7 @@ FITTED = ("training", "verification", "strain", "force constants")
 
 @dataclass(frozen=True)
 class DefectLabel:
-    """E (eV), F (N, 3) and perhaps V (6,) of a defect cell; `role` training or verification."""
+    """E (eV), F (N, 3) and perhaps V (6,) and moments (N,) of a defect cell; `role` training or verification."""
 
     decision: int
     ordinal: int
@@ -37,6 +37,7 @@ class DefectLabel:
     forces: Array
     virial: Array | None
     calculation: str
+    moments: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,16 @@ class Observed:
             elif p.role in ("training", "verification") and a.energy is not None and a.forces is not None:
                 self.defects.append(
                     DefectLabel(
-                        decision.number, p.ordinal, p.atoms, p.rung, p.role, a.energy, a.forces, a.virial, a.calculation
+                        decision.number,
+                        p.ordinal,
+                        p.atoms,
+                        p.rung,
+                        p.role,
+                        a.energy,
+                        a.forces,
+                        a.virial,
+                        a.calculation,
+                        a.moments,
                     )
                 )
         for size, group in displaced.items():

@@ -191,7 +191,7 @@ class Rounds:
         """Why the last verification call gave no label."""
         own = [s for s in self.state.suspects if s["role"] == "verification"]
         doubted = bool(own) and own[-1]["decision"] == self.state.verification
-        return "the answer was not confirmed" if doubted else "no answer"
+        return "the answer was not confirmed" if doubted else "no label"
 
     def _facts(self) -> Facts:
         s, host = self.state, self.problem.host

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from farfield.errors import FarfieldError
-from farfield.service.cli import export, init, oracle, plan, report, run, status, stop, verify
+from farfield.service.cli import export, init, oracle, plan, report, run, status, stop, verify, withdraw
 
 __all__ = ["app"]
 
@@ -84,6 +84,7 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
+app.command("withdraw")(withdraw.withdraw)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)

@@ -37,7 +37,7 @@ class Label:
     """One proposal with what the oracle answered: energy eV, forces (N, 3) eV/Å, virial (6,) eV; None where missing.
 
     `core_seconds` and `calls` are what this campaign was charged for it: every attempt that ran, failed ones too. A
-    calculation that an earlier decision or campaign paid for has none.
+    calculation that an earlier decision or campaign paid for has none. `withdrawn`: kept out of every fit.
     """
 
     decision: int
@@ -54,6 +54,7 @@ class Label:
     failure: str | None = None
     core_seconds: float = 0.0
     calls: int = 0
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from farfield.db.campaigns import KEPT_OUT
 from farfield.db.progress import Share, StoredAnswer
 from farfield.db.query import select_labelled
 from farfield.db.record import Record
@@ -16,7 +17,7 @@ from farfield.service.estimates import Estimate
 from farfield.service.report.data import CampaignData, Event, Label, Round, Truth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from farfield.db.campaigns import StoredEvent
     from farfield.db.decisions import StoredDecision
@@ -34,12 +35,13 @@ def load(database: Database, campaign_name: str) -> CampaignData:
         raise RecordError(f"no campaign {campaign_name!r} in the database; it holds {known}")
     charged = record.charges(stored.id)
     estimates = {n: Estimate.from_json(e) for n, e in record.estimates(stored.id).items()}
+    events = record.events(stored.id)
+    withdrawn = {e.data["calculation"] for e in events if e.kind in KEPT_OUT}
     rounds = []
     for d in record.decisions(stored.id):
         answers = {a.ordinal: a for a in record.answers(stored.id, d.number)}
-        labels = _labels(d, answers, charged)
+        labels = _labels(d, answers, charged, withdrawn)
         rounds.append(Round(d.number, d.reason, labels, d.state, d.summary, estimates.get(d.number)))
-    events = record.events(stored.id)
     other = charged.get(None, Share())
     killed = stored.state == "running" and stored.holder is None
     data = CampaignData(
@@ -57,7 +59,10 @@ def load(database: Database, campaign_name: str) -> CampaignData:
 
 
 def _labels(
-    d: StoredDecision, answers: dict[int, StoredAnswer], charged: dict[tuple[int, int] | None, Share]
+    d: StoredDecision,
+    answers: dict[int, StoredAnswer],
+    charged: dict[tuple[int, int] | None, Share],
+    withdrawn: Collection[str],
 ) -> tuple[Label, ...]:
     out = []
     for p in d.proposals:
@@ -79,6 +84,7 @@ def _labels(
                 a.failure,
                 share.core_seconds,
                 share.calls,
+                p.calculation in withdrawn,
             )
         )
     return tuple(out)

@@ -46,13 +46,13 @@ def parity(data: CampaignData) -> tuple[Parity, Parity] | None:
     forces: dict[bool, list[tuple[Array, Array]]] = {True: [], False: []}
     energies: dict[bool, list[tuple[Array, Array]]] = {True: [], False: []}
     for x in data.labels:
-        if x.energy is None and x.forces is None:
+        if (x.energy is None and x.forces is None) or x.role == "confirmation":
             continue
         try:
             energy, force, _ = final.snapshot.surrogate.evaluate(x.atoms)
         except BasisError:  # a cell outside what the basis can describe, such as atoms too near
             continue
-        before = x.decision < final.number
+        before = x.decision < final.number and not x.withdrawn
         defect = x.role in ("training", "verification")
         if x.forces is not None:
             used = before and (defect or (x.role == "force constants" and final.snapshot.fit_fc))

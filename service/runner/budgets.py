@@ -30,7 +30,7 @@ if set(ATTEMPTS) != set(FAILURES):
 FRUITLESS = 6
 """New calculations that fail in a row, retries apart, after which nothing is held to succeed any more."""
 LIMITED = {f: ATTEMPTS[f] for f in ("timed out", "out of memory")}
-"""Classes of calls that met a limit, wider when they are tried again: they say something once that is spent."""
+"""Classes of calls that met a limit, which is wider when they are tried again, and their budgets."""
 
 
 def spent_class(failures: Mapping[str, int]) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from farfield.db.decisions import StoredDecision
 from farfield.db.record import Record
+from farfield.errors import CampaignError
 from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Proposal, Stop
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from farfield.service.surrogate import Surrogate
 
 __all__ = [
+    "ASKED",
     "LoopLike",
     "Start",
     "as_estimated",
+    "note_down",
     "oracle_info",
     "read_answers",
     "read_decisions",
     "restore",
     "start_loop",
+    "withdraw_asked",
     "write_down",
 ]
 
@@ -35,6 +39,9 @@ class LoopLike(Protocol):
     @property
     def surrogate(self) -> Surrogate | None:
         """The fitted surrogate, for the record."""
+
+    def withdraw(self, calculations: Collection[str]) -> int:
+        """Keep labels out of every later fit."""
 
     def ask(self) -> Decision | Stop:
         """The next decision, or the end."""
@@ -52,6 +59,8 @@ class LoopLike(Protocol):
         """What the last told decision found out about labels in doubt."""
 
 
+ASKED = "withdraw"
+"""The event by which a person asks to withdraw the label of the calculation that it names."""
 Start = Callable[[Sequence[Decision], Sequence[Sequence[Answer]]], LoopLike]
 """Makes a loop that stands after the stored decisions; the last of them has no answers yet."""
 
@@ -107,9 +116,36 @@ def _decision(d: StoredDecision) -> Decision:
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
     """The accepted labels for each proposal of `decision`, by ordinal."""
     return [
-        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message)
+        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message, a.moments)
         for a in record.answers(campaign, decision.number)
     ]
+
+
+def withdraw_asked(record: Record, campaign: int, loop: LoopLike) -> list[Note]:
+    """Take the labels that people asked to withdraw out of `loop`, which stands between two decisions; what is new."""
+    notes = []
+    done = {e.data.get("calculation") for e in record.events(campaign, "withdrawn")}
+    for e in record.events(campaign, ASKED):
+        key = str(e.data["calculation"])
+        try:
+            loop.withdraw([key])
+        except CampaignError as fault:
+            notes.append(Note("not withdrawn", f"{e.message}: {fault}", key))
+            continue
+        if key not in done:
+            notes.append(Note("withdrawn", f"{e.message}, by hand", key))
+    return notes
+
+
+def note_down(record: Record, campaign: int, notes: Sequence[Note]) -> list[Note]:
+    """Events that name calculations, once each though a decision may be told twice; those that are new."""
+    new = []
+    for note in notes:
+        known = record.events(campaign, note.kind)
+        if note.calculation not in {e.data.get("calculation") for e in known}:
+            record.event(campaign, note.kind, note.message, {"calculation": note.calculation})
+            new.append(note)
+    return new
 
 
 def write_down(

@@ -29,7 +29,14 @@ from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, order_of
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
 from farfield.service.runner.orders import order_for, scratch_of
-from farfield.service.runner.recording import Start, read_answers, read_decisions, write_down
+from farfield.service.runner.recording import (
+    Start,
+    note_down,
+    read_answers,
+    read_decisions,
+    withdraw_asked,
+    write_down,
+)
 from farfield.service.runner.refusal import refuse_change
 from farfield.service.runner.session import Session
 from farfield.service.runner.submission import Return, Submission
@@ -184,6 +191,7 @@ class Runner:
             if (halt := self._settle(pending)) is not None:
                 return self._end(halt)
             told = read_answers(self.record, self.campaign, pending)
+            self._diary(withdraw_asked(self.record, self.campaign, loop))
             loop.tell(pending, told)
             write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
             self._diary(loop.notes())
@@ -300,12 +308,8 @@ class Runner:
         return result
 
     def _diary(self, notes: Sequence[Note]) -> None:
-        """Events that name calculations in doubt or withdrawn, once each though a decision may be told twice."""
-        for note in notes:
-            known = self.record.events(self.campaign, note.kind)
-            if note.calculation not in {e.data.get("calculation") for e in known}:
-                self.record.event(self.campaign, note.kind, note.message, {"calculation": note.calculation})
-                self.listener.noted(note.kind, note.message)
+        for note in note_down(self.record, self.campaign, notes):
+            self.listener.noted(note.kind, note.message)
 
     def _note(self, kind: str, message: str) -> None:
         self.record.event(self.campaign, kind, message)

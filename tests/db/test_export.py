@@ -99,6 +99,23 @@ def test_the_manifest_is_true(record, emt_cells, tmp_path: Path) -> None:
     assert again.path.read_bytes() == written.path.read_bytes()
 
 
+def test_what_is_kept_out_of_fits_is_left_out(record, claims, session, decide, tmp_path: Path) -> None:
+    campaign = record.create_campaign("doubts", {}, {"adapter": "liar"})
+    keys = record.store_decision(campaign, decide(0, 3))
+    for key in keys:
+        attempt = claims.new_attempt(key, campaign, ("E", "F", "V"))
+        claims.claim(attempt, session)
+        claims.finish(attempt, session, Observations({"E": 3.0, "F": np.zeros((4, 3)), "V": np.ones(6)}), 1.0)
+    record.event(campaign, "suspect", "far off", {"calculation": keys[0]})
+    record.event(campaign, "withdrawn", "refuted", {"calculation": keys[1]})
+    record.event(campaign, "suspect", "far off", {"calculation": keys[2]})
+    record.event(campaign, "confirmed", "sound", {"calculation": keys[2]})
+    written = write_extxyz(tmp_path / "data.xyz", record.database, campaign="doubts")
+    left = [atoms.info["farfield_calculation"] for atoms in read(written.path, index=":")]
+    assert left == [keys[2]]
+    assert json.loads(written.manifest.read_text(encoding="utf-8"))["withdrawn"] == 2
+
+
 def test_moments_and_round_numbers_survive(record, claims, session, decide, tmp_path: Path) -> None:
     campaign = record.create_campaign("iron", {}, {"adapter": "spin"})
     decision = decide(0, 1)

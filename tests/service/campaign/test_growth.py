@@ -180,7 +180,8 @@ def test_a_withdrawn_verification_call_gives_no_estimate(grown: Played) -> None:
     assert loop.estimate() is None
     asked = loop.ask()
     assert isinstance(asked, Decision)
-    assert asked.proposals[-1].rung == (3, 3, 3)  # the next rung, on the data that are left
+    assert asked.proposals[-1].rung == decisions[3].proposals[-1].rung  # again, on the data that are left
+    assert not np.array_equal(asked.proposals[-1].atoms.positions, decisions[3].proposals[-1].atoms.positions)
 
 
 def test_what_a_fit_needs_cannot_be_withdrawn(grown: Played, limited: Played) -> None:

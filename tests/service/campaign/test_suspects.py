@@ -15,6 +15,7 @@ from farfield.service.campaign.inquiry import REFUTED
 from farfield.service.campaign.loop import Loop
 
 EMT = EMTOracle()
+ANSWER = Answer(0, "x", 0.0, np.zeros((1, 3)), np.zeros(6))
 Lie = Callable[[Decision, Proposal, Answer], Answer]
 
 
@@ -146,18 +147,64 @@ def test_a_loop_resumed_at_any_decision_goes_on_bit_for_bit(once: Played) -> Non
             assert np.array_equal(ours.atoms.positions, theirs.atoms.positions)
 
 
+def stretched(a: Answer) -> Answer:
+    assert a.virial is not None
+    return Answer(a.ordinal, a.calculation, a.energy, a.forces, 1e3 * a.virial)
+
+
+@pytest.mark.parametrize(
+    ("role", "change"), [("force constants", wrong_forces), ("strain", stretched), ("strain", lambda a: a)]
+)
+def test_false_cells_of_the_perfect_crystal_are_tested_from_both_sides(
+    once: Played, role: str, change: Callable[[Answer], Answer]
+) -> None:
+    """A decision made by hand buys the crystal's cells again, when there is a surrogate to judge them."""
+    loop, _ = once.resumed(1)
+    before = loop.observed.constants[0], len(loop.observed.strains)
+    given = [p for p in once.decisions[1].proposals if p.role == role]
+    bought = Decision(2, "by hand", tuple(given), (), 0, {}, {}, {}, b"")
+    lie = first(role, change)
+    loop.tell(bought, [labelled(bought, p, lie) for p in given])
+    asked = loop.ask()
+    assert isinstance(asked, Decision)
+    if change(ANSWER) is ANSWER:
+        assert loop.notes() == []
+        assert len(loop.observed.strains) == 2 * before[1]
+        return
+    assert [n.kind for n in loop.notes()] == ["suspect"]
+    assert [p.role for p in asked.proposals] == ["confirmation"] * 2
+    middle = sum(p.atoms.positions for p in asked.proposals) / 2
+    lied = next(p for p in given if p.ordinal == int(loop.notes()[0].calculation.rpartition("/")[2]))
+    assert np.allclose(middle, lied.atoms.positions, atol=1e-7)
+    loop.tell(asked, [labelled(asked, p, honest) for p in asked.proposals])
+    assert [n.kind for n in loop.notes()] == ["withdrawn"]
+    assert loop.observed.constants == [before[0]]
+    assert len(loop.observed.strains) == before[1] + (len(given) - 1 if role == "strain" else 0)
+    assert isinstance(loop.ask(), Decision)
+
+
+def test_a_sound_label_goes_back_to_its_place(once: Played) -> None:
+    loop, _ = once.resumed(3)
+    o = loop.observed
+    pairs = {
+        c: (p, a)
+        for d, told in zip(once.decisions, once.answers, strict=True)
+        for p, a in zip(d.proposals, told, strict=True)
+        for c in [a.calculation]
+    }
+    for label in (o.defects[0], o.strains[3]):
+        before = [*o.defects], [*o.strains], [*o.constants]
+        o.hold({label.calculation: pairs[label.calculation]})
+        assert label in o.aside
+        assert label not in [*o.defects, *o.strains]
+        o.release(label.calculation)
+        after = o.defects, o.strains, o.constants
+        assert all(a is b for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
+        assert o.aside == []
+
+
 def wrong_energy(a: Answer) -> Answer:
     return Answer(a.ordinal, a.calculation, (a.energy or 0.0) + 8.0, a.forces, a.virial)
-
-
-def dead(a: Answer) -> Answer:
-    assert a.forces is not None
-    return Answer(a.ordinal, a.calculation, a.energy, 0 * a.forces, a.virial)
-
-
-def turned(a: Answer) -> Answer:
-    assert a.forces is not None
-    return Answer(a.ordinal, a.calculation, a.energy, -a.forces, a.virial)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +212,14 @@ def turned(a: Answer) -> Answer:
 )
 def test_other_lies_are_refuted_too(role: str, change: Callable[[Answer], Answer]) -> None:
     played = Played(first(role, change))
-    assert [n.kind for n in played.notes] == ["suspect", "withdrawn"]
+    liar = "2/0" if role == "verification" else min(n.calculation for n in played.notes)
+    assert [n.calculation for n in played.notes if n.kind == "withdrawn"] == [liar]
+    # the fit of two first cells lays the blame on both, and the test acquits one
+    assert {n.calculation for n in played.notes if n.kind == "confirmed"} <= {"1/15"}
     assert played.stop is not None
     assert played.stop.converged
-    assert played.loop.state.withdrawn[0] not in played.fitted()
+    assert played.loop.state.withdrawn == [liar]
+    assert liar not in played.fitted()
 
 
 def test_an_oracle_whose_answers_keep_being_refuted_ends_as_bad_answer() -> None:
@@ -208,3 +259,14 @@ def test_a_label_that_a_person_withdraws_while_it_is_in_doubt_stays_out(once: Pl
     assert isinstance(following, Decision)
     assert [p.role for p in following.proposals] == ["verification"]
     assert following.proposals[0].rung == once.decisions[2].proposals[0].rung
+
+
+@pytest.mark.parametrize("role", ["training", "force constants"])
+def test_withdrawing_all_that_a_first_fit_needs_ends_the_campaign(once: Played, role: str) -> None:
+    loop, asked = once.resumed(0)
+    assert isinstance(asked, Decision)
+    loop.withdraw([f"1/{p.ordinal}" for p in asked.proposals if p.role == role])
+    loop.tell(asked, once.answers[1])
+    stop = loop.ask()
+    assert isinstance(stop, Stop)
+    assert (stop.exit_code, "withdrawn" in stop.reason) == (1, True)

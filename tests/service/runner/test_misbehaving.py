@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from ase.build import bulk
 from distributed import Client
 from processes import soon, working_in
 from sqlalchemy import select
+from typer.testing import CliRunner
 
 from farfield.db import schema
 from farfield.db.engine import Database, open_database
@@ -20,11 +21,11 @@ from farfield.oracles import registry
 from farfield.oracles.emt import EMTOracle
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.cli.app import app
 from farfield.service.runner.budgets import ATTEMPTS, FRUITLESS
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.recording import Start, start_loop
 from farfield.service.runner.runner import Result, Runner
-from farfield.service.runner.submission import AHEAD
 
 ORACLES = Path(__file__).parents[2] / "oracles"
 EXPECTED = {
@@ -71,6 +72,9 @@ class Once:
 
     def notes(self) -> list[Note]:
         return []
+
+    def withdraw(self, calculations: Collection[str]) -> int:
+        return 0
 
 
 def cell(mood: int, seed: int = 0) -> Atoms:
@@ -150,20 +154,24 @@ def test_a_campaign_ends_early_where_every_new_calculation_fails(client: Client,
     assert (result.converged, result.exit_code) == (False, 1)
     assert "nothing succeeds any more" in result.reason
     assert "not converged: " in result.reason
-    assert calls <= 4 + FRUITLESS + 2 * AHEAD  # what was in flight when the sixth came back
+    assert calls <= 28  # six, and what was in flight; its budget would have been 4 + 2 * 40
     assert "nothing succeeds any more" in again.reason
 
 
-def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(client: Client, tmp_path: Path) -> None:
-    config = CampaignConfig.from_mapping(
+def copper(oracle: str, folder: Path) -> CampaignConfig:
+    return CampaignConfig.from_mapping(
         {
             "host": {"lattice_constant": 3.59},
             "target": {"size": 4, "tol_geo": 0.05, "tol_energy": 0.05},
             "surrogate": {"level": 0},
-            "oracle": {"name": "misbehaving:Lying"},
-            "run": {"folder": str(tmp_path)},
+            "oracle": {"name": oracle},
+            "run": {"folder": str(folder)},
         }
     )
+
+
+def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(client: Client, tmp_path: Path) -> None:
+    config = copper("misbehaving:Lying", tmp_path)
     with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
         result = run(config, database, client)
         record = Record(database)
@@ -176,6 +184,22 @@ def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(cl
         costs = record.cost(campaign.id).by_role
         again = run(config, database, client)
         assert [len(record.events(campaign.id, kind)) for kind in ("suspect", "withdrawn")] == [1, 1]
+    last = decisions[-1].proposals[-1]
+    label = f"{decisions[-1].number}/{last.ordinal}"
+    for wrong in ("0/0", "99/0"):
+        assert CliRunner().invoke(app, ["withdraw", wrong, "--database", str(tmp_path / "campaign.db")]).exit_code == 2
+    said = CliRunner().invoke(app, ["withdraw", label, "--database", str(tmp_path / "campaign.db")])
+    assert (said.exit_code, "out of every later fit" in said.stdout) == (0, True)
+    with open_database(f"sqlite:///{tmp_path / 'campaign.db'}") as database:
+        record = Record(database)
+        further = run(config, database, client)
+        by_hand = record.events(campaign.id, "withdrawn")[1]
+        assert (by_hand.data["calculation"], "by hand" in by_hand.message) == (last.calculation, True)
+        following = record.decisions(campaign.id)[len(decisions)]
+    assert further.converged
+    assert [p.role for p in following.proposals] == ["verification"]
+    assert following.proposals[0].rung == last.rung
+    assert all(not key.startswith(last.calculation) for key in following.inputs)
     assert result.converged
     assert again == result
     assert (lied.role, len(lied.atoms)) == ("verification", 47)
@@ -185,3 +209,19 @@ def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(cl
     assert costs["confirmation"].calls == 1
     assert decisions[4].proposals[0].role == "verification"
     assert all(not key.startswith(lied.calculation) for d in decisions[4:] for key in d.inputs)
+
+
+def test_another_electronic_state_is_asked_again_from_its_parents_moments(client: Client, tmp_path: Path) -> None:
+    with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
+        result = run(copper("misbehaving:Spinning", tmp_path), database, client)
+        record = Record(database)
+        campaign = record.campaign("campaign")
+        assert campaign is not None
+        (first,), (again,) = (d.proposals for d in record.decisions(campaign.id)[2:4])
+        (event,) = record.events(campaign.id, "another electronic state")
+        moments = [record.labels(p.calculation).moments for p in (first, again)]
+    assert result.converged
+    assert event.data["calculation"] == first.calculation != again.calculation
+    assert np.array_equal(first.atoms.positions, again.atoms.positions)
+    assert np.array_equal(again.atoms.get_initial_magnetic_moments(), np.ones(47))
+    assert np.array_equal(moments, [np.zeros(47), np.ones(47)])
