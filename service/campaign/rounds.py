@@ -142,7 +142,8 @@ class Rounds:
     def _fit(self, seed: int) -> Refit:
         if self._training is None:
             p = self.problem
-            self._training = TrainingSet(p.basis(self.state.level), p.host, p.defect, p.regressor)
+            at_rest = self.config.host.lattice_constant == "oracle"
+            self._training = TrainingSet(p.basis(self.state.level), p.host, p.defect, p.regressor, at_rest=at_rest)
         return refit(self.state, self.observed, self.problem, self._training, self._reference, seed)
 
     def _limited(self, estimate: Estimate) -> bool:

@@ -34,11 +34,18 @@ Array = NDArray[np.float64]
 
 
 class TrainingSet:
-    """Rows for one basis, in the order of the record."""
+    """Rows for one basis, in the order of the record.
 
-    def __init__(self, basis: Basis, host: Host, defect: Defect, regressor: Regressor | None = None) -> None:
-        self.basis, self.host, self.defect, self.regressor = basis, host, defect, regressor
-        self.host_row: Array = design(basis, host.atoms()).energy
+    `at_rest`: the lattice constant is the oracle's own, so that all its V of the perfect cell is Pulay's offset.
+    """
+
+    def __init__(
+        self, basis: Basis, host: Host, defect: Defect, regressor: Regressor | None = None, *, at_rest: bool = False
+    ) -> None:
+        self.basis, self.host, self.defect, self.regressor, self.at_rest = basis, host, defect, regressor, at_rest
+        perfect = design(basis, host.atoms())
+        self.host_row: Array = perfect.energy
+        self.host_virial: Array = perfect.virial
         self._clear()
 
     def _clear(self) -> None:
@@ -96,9 +103,14 @@ class TrainingSet:
         n = len(label.atoms)
         scale = KINDS["V"].row_scale(n)
         offset = observed.references[(1, 1, 1)][1] if (1, 1, 1) in observed.references else None
-        pulay = offset if offset is not None else np.zeros(6)
         rows = design(self.basis, label.atoms)
-        self._folds["V"].add(scale * rows.virial, scale * (label.virial - pulay))
+        virial, value = rows.virial, label.virial
+        if offset is not None:
+            # The offset cannot be told from a true pressure where the lattice constant was given: then the rows lose
+            # theirs too, and V is learnt from the perfect cell's on (C3).
+            value = value - offset
+            virial = virial if self.at_rest else virial - self.host_virial
+        self._folds["V"].add(scale * virial, scale * value)
         if (inner := shift_scale(self.host)) and label.forces is not None:
             self._folds["V"].add(inner * rows.forces, inner * label.forces.ravel())
 

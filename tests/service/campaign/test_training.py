@@ -224,3 +224,30 @@ def test_shifted_cells_teach_what_strains_alone_cannot(morse: Force) -> None:
     blind = [np.linalg.svd(t.factor[:, :-1], compute_uv=False) for t in (trained(SI, frozen).triangles["V"], whole)]
     rank = [int((s > 1e-6 * s[0]).sum()) for s in blind]
     assert rank[1] > rank[0]
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.8])
+def test_virials_of_a_crystal_under_pressure_contradict_no_other_label(offset: float) -> None:
+    """A surrogate of the same basis as oracle, at a lattice constant that is not its own, with Pulay's offset."""
+    host = Host.named("fcc", ["Cu"], 3.6)
+    b = basis(host)
+    rng = np.random.default_rng(5)
+    teacher = Surrogate(b, rng.normal(size=b.size) / b.prior.clip(1.0))
+    pulay = np.array([offset, offset, offset, 0.0, 0.0, 0.0])
+
+    def oracle(atoms: Atoms) -> tuple[float, Any, Any]:
+        energy, forces, virial = teacher.evaluate(atoms)
+        return energy, forces, virial + pulay
+
+    seen = observed(host, oracle, 3)
+    reference = seen.references[(1, 1, 1)][0]
+    pressure = np.abs(teacher.evaluate(host.atoms())[2]).max()
+    misfit = {}
+    for at_rest in (False, True):
+        training = TrainingSet(b, host, vacancy(host), at_rest=at_rest)
+        training.update(seen, reference)
+        posterior, _ = training.fit(WEIGHTS, reference)
+        misfit[at_rest] = posterior.residual_rms["V"]
+    assert pressure > 0.1
+    assert misfit[False] < 1e-3 * pressure
+    assert misfit[True] > 10 * misfit[False]
