@@ -52,8 +52,8 @@ def nothing_succeeds(count: int, failure: str, message: str) -> Stop:
 
 
 def said(failure: str, message: str | None) -> str:
-    """A failure class with the message of a call, shortened."""
-    text = " ".join((message or "").split())
+    """A failure class with the message of a call, shortened; where its files lie, `farfield status` says."""
+    text = " ".join((message or "").split()).partition("; its files are in ")[0]
     return f"{failure}: {text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'}" if text else failure
 
 

@@ -127,7 +127,9 @@ def test_a_campaign_whose_oracle_always_dies_ends_with_its_last_words(tmp_path: 
         status = CliRunner().invoke(app, ["status", "c.toml", "--json"])
         shown = CliRunner().invoke(app, ["status", "c.toml"])
     assert done.exit_code == 1
-    assert "(crashed)" in done.stdout
+    assert "(crashed: the oracle's process ended with exit code 7; it said: no licence)" in " ".join(
+        done.stdout.split()
+    )
     message = json.loads(status.stdout)["failures"]["crashed"]
     words, folder = message.split("; its files are in ")
     assert words == "the oracle's process ended with exit code 7; it said: no licence"
