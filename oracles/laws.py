@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farfield.errors import OracleError
 from farfield.oracles import gate
 from farfield.oracles.fingerprint import fingerprint_text
 from farfield.oracles.noise import Noise, equal_cells, measured
@@ -38,23 +39,33 @@ def _answer(p: Probe) -> Finding:
     return Finding(True, f"{', '.join(answered)} are finite, of the right shape, and forces sum to zero")
 
 
+def _for_larger(p: Probe, kind: str) -> bool:
+    """Whether `kind` is answered for the doubled cell."""
+    try:
+        return kind in p.call(p.atoms.repeat(2), (kind,)).values
+    except OracleError:
+        return False
+
+
 def _kinds(p: Probe) -> Finding:
     """Every kind that the oracle says it supports is answered, alone as well as with the others.
 
-    One that it refuses for this cell as "not supported" is told and not judged.
+    One that it refuses for this cell, with a reason, must be answered for a cell of twice the size.
     """
-    refused = {k: why for k, why in p.base.missing.items() if why.startswith("not supported:")}
-    for kind in sorted(set(p.oracle.supports) - set(refused)):
+    told = ""
+    for kind in sorted(p.oracle.supports):
         if kind not in p.base.values:
             why = p.base.missing.get(kind, "it gives no reason")
-            return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
+            if not _for_larger(p, kind):
+                return Finding(False, f"the oracle says that it supports {kind} and leaves it out ({why})")
+            told += f"; {kind} is answered for a larger cell, here it is {why}"
+            continue
         alone = p.call(p.atoms.copy(), (kind,))
         off = float(np.abs(np.asarray(alone.values[kind]) - np.asarray(p.base.values[kind])).max())
         if off > p.allowed(kind):
             return Finding(
                 False, f"{kind} asked alone differs by {off:.3g} {unit(kind)} from {kind} asked with the others"
             )
-    told = "".join(f"; {kind} is {why}" for kind, why in refused.items())
     return Finding(True, f"{', '.join(p.base.kinds)} are answered, each alone as with the others{told}")
 
 
