@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farfield.errors import OracleError
-from farfield.oracles import gate
+from farfield.oracles import derivatives, gate
 from farfield.oracles.fingerprint import fingerprint_text
 from farfield.oracles.noise import Noise, equal_cells, measured
 from farfield.oracles.observation import VOIGT, Observations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["LAWS", "Law", "measure_noise"]
 
 Array = NDArray[np.float64]
-COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
 MESH_BOUND = 1e-4
 """eV per atom between equivalent meshes (decisions C2)."""
 
@@ -174,72 +173,6 @@ def _folded(
     )
 
 
-def _forces(p: Probe) -> Finding:
-    """F is -dE/dx along a random direction of all atoms, by central differences."""
-    direction = np.random.default_rng(0).normal(size=(len(p.atoms), 3))
-    direction /= np.linalg.norm(direction)
-    step = 1e-3 if p.oracle.analytic else 0.03
-    slope = -(p.energy(p.moved(step * direction)) - p.energy(p.moved(-step * direction))) / (2 * step)
-    told = float((np.asarray(p.told("F")) * direction).sum())
-    limit = p.tolerances.force + SAFETY * (p.noise("E") / step + p.noise("F") * np.sqrt(direction.size))
-    sign = "; the sign is wrong" if abs(slope - told) > limit >= abs(slope + told) else ""
-    text = f"-dE/dx {slope:.6g}, F {told:.6g} eV/Å along a random direction{sign}"
-    return Finding(abs(slope - told) <= limit, text, abs(slope - told), float(limit), "eV/Å")
-
-
-def _virial(p: Probe) -> Finding:
-    """V is -dE/d(strain) for each Voigt component, by central differences; the shear strains are symmetric.
-
-    With plane waves of a fixed cut-off the two differ by the Pulay stress, the same on the three axes. Campaigns
-    measure and subtract it (decisions C3): for an oracle with a mesh it is told here, and what is left is judged.
-    """
-    step = 2e-4 if p.oracle.analytic else 5e-3
-    told = np.asarray(p.told("V"), float)
-    slopes = []
-    for i, j in VOIGT:
-        energies = []
-        for sign in (1, -1):
-            strain = np.zeros((3, 3))
-            # Half in each triangle: the slope is then that of the engineering shear, the component of V itself.
-            strain[i, j] += 0.5 * sign * step
-            strain[j, i] += 0.5 * sign * step
-            strained = p.atoms.copy()
-            strained.set_cell(p.atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-            energies.append(p.energy(strained))
-        slopes.append(-(energies[0] - energies[1]) / (2 * step))
-    slope = np.array(slopes)
-    limit = p.tolerances.virial * len(p.atoms) + SAFETY * (p.noise("E") / step + p.noise("V"))
-    pulay = float((told - slope)[:3].mean()) if p.oracle.mesh != "none" else 0.0
-    rest = told - slope - pulay * np.array([1, 1, 1, 0, 0, 0])
-    k = int(np.abs(rest).argmax())
-    off = float(abs(rest[k]))
-    hint = "; the sign is wrong" if off > limit >= np.abs(slope + told - pulay).max() else ""
-    offset = f"; Pulay offset {pulay / len(p.atoms):.3g} eV/atom left out" if p.oracle.mesh != "none" else ""
-    text = f"worst component {COMPONENTS[k]}: -dE/d(strain) {slope[k]:.6g}, V {told[k]:.6g} eV{offset}{hint}"
-    return Finding(off <= limit, text, off, float(limit), "eV")
-
-
-def _force_constants(p: Probe) -> Finding:
-    """A column of FC, from forces of one displaced atom, against forces along another direction: d2E/dadb = d2E/dbda.
-
-    The column's product with a random direction v of all atoms equals the change of that atom's force along v.
-    """
-    step = 0.01 if p.oracle.analytic else 0.02
-    e = np.zeros((len(p.atoms), 3))
-    e[0] = np.array([0.6, -0.48, 0.64])
-    v = np.random.default_rng(7).normal(size=e.shape)
-    v /= np.linalg.norm(v)
-
-    def slope(direction: Array) -> Array:
-        return -(p.forces(p.moved(step * direction)) - p.forces(p.moved(-step * direction))) / (2 * step)
-
-    column = slope(e)
-    here, there = float((column * v).sum()), float((slope(v) * e).sum())
-    limit = p.tolerances.force_constant + SAFETY * p.noise("F") / step
-    text = f"FC column along a random direction {here:.6g}, from displacements along it {there:.6g} eV/Å^2"
-    return Finding(abs(here - there) <= limit, text, abs(here - there), float(limit), "eV/Å^2")
-
-
 def _translation(p: Probe) -> Finding:
     """A shift of all atoms by no fraction of any grid changes nothing."""
     shifted = p.moved(np.array([0.037, -0.031, 0.023]) @ p.atoms.cell.array)
@@ -345,9 +278,10 @@ LAWS: dict[str, Law] = {
     "declared kinds": Law(_kinds),
     "doubled cell": Law(_doubled),
     "energies across meshes": Law(_meshes, frozenset("E")),
-    "F = -dE/dx": Law(_forces, frozenset("EF")),
-    "V = -dE/d(strain)": Law(_virial, frozenset("EV")),
-    "force constants": Law(_force_constants, frozenset("F")),
+    "F = -dE/dx": Law(derivatives.forces, frozenset("EF")),
+    "V = -dE/d(strain)": Law(derivatives.virial, frozenset("EV")),
+    "force constants": Law(derivatives.force_constants, frozenset("F")),
+    "no jumps": Law(derivatives.no_jumps, frozenset("EV")),
     "translation": Law(_translation),
     "periodic images": Law(_images),
     "rotation": Law(_rotation),
