@@ -21,8 +21,9 @@ __all__ = ["AseOracle"]
 
 
 class AseOracle:
-    """Any ASE calculator, named by module and class, made with its own parameters. It starts from the cell's initial
-    magnetic moments; collinear moments that it gives are kept.
+    """Any ASE calculator, named by module and class, made with its own parameters.
+
+    It starts from the cell's initial magnetic moments; collinear moments that it gives are kept.
 
     Parameters: `calculator`, e.g. ``ase.calculators.lj.LennardJones``; `parameters` of the calculator; `analytic`: true
     for a force field, which has no noise; `mesh`: "none" (default where analytic) or "fixed" (else), see

@@ -79,6 +79,22 @@ class LammpsOracle:
         self._lines = [" ".join(str(word) for word in line) for line in located]
         self._text = [" ".join(w.name if isinstance(w, Path) else w for w in line) for line in located]
         self._made: Any = None
+        self._try()
+
+    def _try(self) -> None:
+        """One lone atom: a wrong style, coefficient or file is told when the campaign file is read."""
+        from ase import Atoms
+
+        self._release()
+        try:
+            with tempfile.TemporaryDirectory(prefix="lammps-") as folder:
+                self._run(Atoms(self.species[:1], cell=(30.0, 30.0, 30.0), pbc=True), Path(folder))
+        except OracleError as fault:
+            raise OracleLoadError(f"lammps: the potential cannot be used: {fault}; mend its lines") from fault
+        finally:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
 
     def fingerprint(self) -> Mapping[str, Any]:
         """LAMMPS' release, the potential's lines and the hashes of its files, wherever these lie."""
@@ -100,8 +116,6 @@ class LammpsOracle:
 
         Raises OracleError: "input error" for other species or what LAMMPS refuses, "crashed" where the program fails.
         """
-        from ase.calculators.lammps import Prism
-
         foreign = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
         if foreign:
             raise OracleError(
@@ -109,27 +123,32 @@ class LammpsOracle:
             )
         if not all(atoms.pbc):
             raise OracleError("lammps: the cell must be periodic in all directions", failure="input error")
-        prism = Prism(atoms.cell.array)
         with tempfile.TemporaryDirectory(prefix="lammps-", dir=os.getcwd()) as folder:
-            data = Path(folder) / "cell.data"
-            data.write_text(self._data(atoms, prism), encoding="ascii")
-            script = [
-                "units metal",
-                "atom_style atomic",
-                "atom_modify map array sort 0 0",
-                "box tilt large",
-                f"read_data {data}",
-                *self._lines,
-                "neigh_modify delay 0 every 1 check no",
-                "thermo_style custom pe " + " ".join(PRESSURES),
-                "thermo_modify norm no format float %.17g",
-                "run 0",
-            ]
-            energy, pressure, forces = self._program(script, Path(folder)) if self.program else self._inside(script)
-        return self._observed(atoms, prism, kinds, energy, pressure, forces)
+            return self._observed(atoms, kinds, *self._run(atoms, Path(folder)))
+
+    def _run(self, atoms: Atoms, folder: Path) -> tuple[Prism, float, Array, Array]:
+        """The frame, E (eV), pressures (bar) and F (N, 3) in LAMMPS' frame."""
+        from ase.calculators.lammps import Prism
+
+        prism = Prism(atoms.cell.array)
+        data = folder / "cell.data"
+        data.write_text(self._data(atoms, prism), encoding="ascii")
+        script = [
+            "units metal",
+            "atom_style atomic",
+            "atom_modify map array sort 0 0",
+            "box tilt large",
+            f"read_data {data}",
+            *self._lines,
+            "neigh_modify delay 0 every 1 check no",
+            "thermo_style custom pe " + " ".join(PRESSURES),
+            "thermo_modify norm no format float %.17g",
+            "run 0",
+        ]
+        return prism, *(self._program(script, folder) if self.program else self._inside(script))
 
     def _observed(
-        self, atoms: Atoms, prism: Prism, kinds: Sequence[str], energy: float, pressure: Array, forces: Array
+        self, atoms: Atoms, kinds: Sequence[str], prism: Prism, energy: float, pressure: Array, forces: Array
     ) -> Observations:
         from ase.units import bar
 
