@@ -22,6 +22,9 @@ from farfield.service.estimates import Estimate, LatticeOperator, Preconditioner
 
 Array = NDArray[np.float64]
 
+OTHER_BASIN = 0.5
+"""||D(u^h - u)|| in Å beyond which the oracle is relaxed anew from u^h: it may be in another basin."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -37,23 +40,20 @@ def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
     """Run a campaign in process; yields its rounds. `values` are the sections of a campaign file."""
     config = CampaignConfig.from_mapping(values)
     loop = Loop(config, OracleInfo(oracle.name, oracle.mesh, oracle.analytic, frozenset(oracle.supports)))
-    truth: tuple[Array, float] | None = None
+    truths: list[tuple[Array, float]] = []
     cost = 0.0
     while isinstance(decision := loop.ask(), Decision):
         answers = [answer(oracle, p, decision.number) for p in decision.proposals]
         cost += sum(len(p.atoms) ** 2 / 1e4 for p in decision.proposals)
         solution = loop.solution
-        if solution is not None and truth is None:
-            truth = true_solution(oracle, loop)
+        norm = loop.problem.target.norm
+        if solution is not None and all(norm(solution.u - u) > OTHER_BASIN for u, _ in truths):
+            truths.append(true_solution(oracle, loop))  # the first, or of the basin that the surrogate went to
         loop.tell(decision, answers)
         estimate = loop.estimate()
-        if estimate is not None and solution is not None and truth is not None:
-            yield Round(
-                estimate,
-                loop.problem.target.norm(solution.u - truth[0]),
-                truth[1] - solution.formation_energy,
-                cost,
-            )
+        if estimate is not None and solution is not None:
+            u, energy = min(truths, key=lambda t: norm(solution.u - t[0]))
+            yield Round(estimate, norm(solution.u - u), energy - solution.formation_energy, cost)
 
 
 def answer(oracle: Oracle, p: Proposal, decision: int = 0) -> Answer:

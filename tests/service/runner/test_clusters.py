@@ -35,12 +35,16 @@ def test_a_local_cluster_is_encrypted_with_one_thread_per_process() -> None:
 
 
 def test_ctrl_c_while_the_cluster_starts_is_heard_when_it_stands() -> None:
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt), connect(ClusterSection(workers=1), one_host=True):
-        raise AssertionError("the interrupt was lost")
-    timer.join()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), connect(ClusterSection(workers=1), one_host=True):
+            raise AssertionError("the interrupt was lost")
+        timer.join()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def stranger_hears(port: int) -> bytes:
