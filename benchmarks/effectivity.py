@@ -61,6 +61,7 @@ class Case:
             "defect": self.defect,
             "target": {"size": self.size, "tol_geo": 0.001, "tol_energy": 0.0001},
             "surrogate": {"level": level},
+            "references": {"C": 0.0} if "C" in self.species else {},  # a constant that cancels
         }
 
 

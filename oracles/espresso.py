@@ -185,11 +185,15 @@ class EspressoOracle:
         if atoms.has("initial_magmoms") and np.any(atoms.get_initial_magnetic_moments()):
             raise OracleError("espresso: cells with magnetic moments are not supported yet", failure="not supported")
         mesh = self.mesh_of(atoms)
+        top = Path(tempfile.mkdtemp(prefix="pw-", dir="."))  # input and output stay where the call fails
         for tried, fallback in enumerate(FALLBACKS):
-            with tempfile.TemporaryDirectory(prefix="pw-", dir=".") as folder:
-                text = self._run(Path(folder), self.input(atoms, kinds, mesh, fallback))
+            folder = top / str(tried)
+            folder.mkdir()
+            text = self._run(folder, self.input(atoms, kinds, mesh, fallback))
             if not any(fault in text for fault in FAULTS) and "JOB DONE" in text:
-                return self._answer(text, atoms, kinds, {"mesh": list(mesh), "fallback": tried, **fallback})
+                answer = self._answer(text, atoms, kinds, {"mesh": list(mesh), "fallback": tried, **fallback})
+                shutil.rmtree(top, ignore_errors=True)
+                return answer
             if not any(fault in text for fault in FAULTS):
                 raise _failed(text)
         raise OracleError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ SILICON: dict[str, Any] = {
     "smearing": "none",
 }
 LAWS = ("F = -dE/dx", "translation", "rotation", "permutation", "repeatability")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files of failed calls stay in the working folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def oracle(parameters: dict[str, Any]) -> EspressoOracle:
@@ -95,7 +102,7 @@ def test_with_smearing_the_energy_is_the_free_energy() -> None:
     assert answer.settings["mesh"] == list(pw.mesh_of(bulk("Al", a=4.0)))
 
 
-def test_a_scf_that_does_not_converge_is_tried_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scf_that_does_not_converge_is_tried_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pw, atoms = oracle(SILICON), cell("Si")
     good = pw.evaluate(atoms, ("E",))
     hopeless = {"electron_maxstep": 1}
@@ -103,10 +110,12 @@ def test_a_scf_that_does_not_converge_is_tried_otherwise(monkeypatch: pytest.Mon
     again = pw.evaluate(atoms, ("E",))
     assert (again.settings["fallback"], again.settings["mixing_beta"]) == (1, 0.4)
     assert again.values["E"] == pytest.approx(float(good.values["E"]), abs=1e-5)
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(espresso, "FALLBACKS", (hopeless,))
     with pytest.raises(OracleError) as fault:
         pw.evaluate(atoms, ("E",))
     assert fault.value.failure == "not converged"
+    assert {f.name for f in tmp_path.glob("pw-*/0/*") if f.is_file()} == {"Si.UPF", "pw.in", "pw.out"}
 
 
 def test_the_fingerprint_is_the_rule_and_not_the_mesh() -> None:
