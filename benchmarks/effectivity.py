@@ -193,7 +193,8 @@ def page() -> int:
         "",
         "Campaigns of the product's own loop, from a start of its own, up the ladder for at most "
         f"{ROUNDS} verified rungs (tolerances 1 mÅ and 0.1 meV, so that they go on); the truth is the oracle's",
-        "relaxation in the target cell. `python benchmarks/effectivity.py`.",
+        "relaxation in the target cell, in the basin of the surrogate's solution. Written by "
+        "`python benchmarks/effectivity.py`; levels 1 and 3, two seeds, as far as they are in the table.",
         "",
         f"Judged: complete rungs (n x n x n) with every gate open and a true error above {FLOOR:g} Å.",
         "",
