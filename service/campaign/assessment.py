@@ -162,7 +162,8 @@ def assess(
     energy, forces, _ = solution.surrogate.evaluate(label.atoms)
     df = label.forces - forces
     core = core_residual(df, xi, cell, operator)
-    geometry = geometry_error(residual(core, cell, target, solution.u, far.target_operator), target, solution.solve)
+    r = residual(core, cell, y0, target, solution.u, far.target_operator, operator)
+    geometry = geometry_error(r, target, solution.solve)
     gamma = max(solution.operator.gamma, 1e-6)
     L = cell.half_width
     v, fold = (target.norm(solution.solve(r)[0]) if np.abs(r).max() > 0 else 0.0 for r in far.forces(solution, L))

@@ -116,7 +116,7 @@ class Proposing:
         if action.verify is not None and s.u is not None:
             s.rung, s.verification = action.verify, self.number
             cell = p.cell(action.verify)
-            sigma = rattle(s.eta_previous, self._quiet(cell))
+            sigma = rattle(s.eta_previous, self._quiet(cell)) if s.unanswered else 0.0
             out += self._references(action.verify)
             atoms = verification_cell(cell, p.target, s.u, sigma, self.rng)
             out.append((atoms, self.kinds, "verification", "core", action.verify, {"rattle": sigma}))

@@ -19,7 +19,10 @@ Solver = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Residual:
-    """Forces oracle minus surrogate at u^h in the target cell, eV/Å (N, 3): measured core and modelled far field."""
+    """Forces oracle minus surrogate at u^h in the target cell, eV/Å (N, 3): measured core and modelled far field.
+
+    The core has lost what its periodic images did in the verification cell, see `residual`.
+    """
 
     core: Array
     far: Array
@@ -40,16 +43,28 @@ def core_residual(mismatch: Array, xi: Array, cell: DefectCell, operator: Lattic
     return np.asarray(mismatch + cell.from_sites(operator.apply(cell.on_sites(xi))))
 
 
-def residual(core: Array, cell: DefectCell, target: DefectCell, u: Array, operator: LatticeOperator) -> Residual:
+def residual(
+    core: Array,
+    cell: DefectCell,
+    cell_u: Array,
+    target: DefectCell,
+    u: Array,
+    operator: LatticeOperator,
+    cell_operator: LatticeOperator,
+) -> Residual:
     """The residual in the target cell.
 
-    `core` (N_cell, 3) from `core_residual`; `u` (N, 3) the surrogate's solution; `operator` the FC mismatch M on the
-    target's grid: r_far = -M u outside the verification cell (T2).
+    `core` (N_cell, 3) from `core_residual` at the restricted displacement `cell_u` (N_cell, 3); `u` (N, 3) the
+    surrogate's solution; `operator` the FC mismatch M on the target's grid, `cell_operator` on the cell's: r_far = -M u
+    outside the verification cell (T2). Inside, the linear part of what was measured belongs to the displacement
+    repeated by the cell's images; it is exchanged for that of u, so that a harmonic mismatch is found exactly. Added
+    atoms have no rows in M.
     """
     index = cell.map_to(target)
+    linear = -target.from_sites(operator.apply(target.on_sites(u)))
     inside = np.zeros((target.natoms, 3))
-    inside[index] = core
-    far = -target.from_sites(operator.apply(target.on_sites(u)))
+    inside[index] = core + cell.from_sites(cell_operator.apply(cell.on_sites(cell_u))) + linear[index]
+    far = linear
     far[index] = 0.0
     if target.added:
         far[-target.added :] = 0.0
