@@ -17,8 +17,8 @@ from farfield.oracles.oracle import Oracle
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, OracleInfo, Proposal
 from farfield.service.campaign.loop import Loop
-from farfield.service.cells import ForceConstantCell
-from farfield.service.estimates import Estimate, LatticeOperator, Preconditioner, interpolate, relax
+from farfield.service.estimates import Estimate, relax
+from farfield.service.estimates.solution import Solution
 
 Array = NDArray[np.float64]
 
@@ -47,11 +47,12 @@ def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
         cost += sum(len(p.atoms) ** 2 / 1e4 for p in decision.proposals)
         solution = loop.solution
         norm = loop.problem.target.norm
-        if solution is not None and all(norm(solution.u - u) > OTHER_BASIN for u, _ in truths):
+        sound = solution is not None and solution.operator.minimum > 0
+        if sound and all(norm(solution.u - u) > OTHER_BASIN for u, _ in truths):
             truths.append(true_solution(oracle, loop))  # the first, or of the basin that the surrogate went to
         loop.tell(decision, answers)
         estimate = loop.estimate()
-        if estimate is not None and solution is not None:
+        if estimate is not None and solution is not None and truths:
             u, energy = min(truths, key=lambda t: norm(solution.u - t[0]))
             yield Round(estimate, norm(solution.u - u), energy - solution.formation_energy, cost)
 
@@ -70,19 +71,20 @@ def answer(oracle: Oracle, p: Proposal, decision: int = 0) -> Answer:
 
 def true_solution(oracle: Oracle, loop: Loop) -> tuple[Array, float]:
     """The oracle's displacement (N, 3) Å and formation energy (eV) in the target cell, from the surrogate's."""
-    target = loop.problem.target
-    label = loop.observed.constants[-1]
-    constants = label.constants(ForceConstantCell(target.host, label.size))
-    operator = LatticeOperator(target.host, target.size, interpolate(target.host, constants, label.size, target.size))
+    if loop.solution is None:
+        raise RuntimeError("the truth is relaxed from a surrogate's solution")
+    return relaxed_oracle(oracle, loop.solution)
+
+
+def relaxed_oracle(oracle: Oracle, solution: Solution) -> tuple[Array, float]:
+    """The same from any surrogate's solution, whose lattice operator preconditions."""
+    target = solution.target
 
     def evaluate(positions: Array) -> tuple[float, Array]:
         atoms = target.atoms(positions - target.x0)
         values = oracle.evaluate(atoms, ("E", "F")).values
         return float(values["E"]), np.asarray(values["F"])
 
-    start = loop.solution
-    if start is None:
-        raise RuntimeError("the truth is relaxed from a surrogate's solution")
-    run = relax(evaluate, target, start.u, Preconditioner(target, operator))
+    run = relax(evaluate, target, solution.u, solution.green)
     host = float(oracle.evaluate(target.host.atoms(), ("E",)).values["E"])
     return run.u, run.energy - target.references * host

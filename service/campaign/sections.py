@@ -128,7 +128,7 @@ class SurrogateSection(Section):
     """The linear ACE basis."""
 
     cutoff: Positive | Literal["auto"] = Field(default="auto", description='"auto" or a radius, Å')
-    level: int = Field(default=2, ge=0, description="size of the first basis, on the list of levels")
+    level: int = Field(default=3, ge=0, description="size of the first basis, on the list of levels")
     max_level: int = Field(default=5, ge=0, description="the basis may grow up to this level")
     degrees: tuple[int, int, int] | None = Field(
         default=None, description="total degrees of the pair, two- and three-neighbour terms, in place of the levels"

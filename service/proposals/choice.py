@@ -55,9 +55,13 @@ def choose(e: Estimate, facts: Facts) -> Action:
     largest = max(parts, key=lambda k: parts[k])
     rung = facts.next_rung
     base = Action(rung, "", None, False, facts.fit_fc, facts.fit_v, facts.fc_boost)
+    if e.theta * e.eta_geo <= facts.tol_geo:
+        return _with(
+            base, f"{_verdict(e)}: verify on {name(rung)}"
+        )  # nothing is bought for a term that is small enough
     quiet = e.theta * (e.eta_geo - e.fold) <= facts.tol_geo
     if largest == "fold" and facts.next_fc is not None:
-        if quiet and e.theta * e.eta_geo > facts.tol_geo:
+        if quiet:
             text = f"folding of the force constants dominates: buy FC on {name(facts.next_fc)} and estimate again"
             return _with(base, text, verify=None, fc_size=facts.next_fc)
         text = f"folding of the force constants dominates: buy FC on {name(facts.next_fc)}, verify on {name(rung)}"
@@ -75,12 +79,10 @@ def choose(e: Estimate, facts: Facts) -> Action:
         if not facts.fit_v:
             return _with(base, f"V tail dominates: put virials into the fit, verify on {name(rung)}", fit_v=True)
         return _with(base, f"V tail dominates: buy strained cells, verify on {name(rung)}", strain=True)
-    if e.theta * e.eta_geo <= facts.tol_geo:
-        return _with(base, f"{_verdict(e, facts)}: verify on {name(rung)}")
     return _with(base, f"core residual dominates: verify on {name(rung)}")
 
 
-def _verdict(e: Estimate, facts: Facts) -> str:
+def _verdict(e: Estimate) -> str:
     return "geometry within tolerance, confirm" if e.believed else "a gate failed"
 
 

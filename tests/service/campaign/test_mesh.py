@@ -79,7 +79,7 @@ def test_the_error_of_the_mesh_drops_out(plain: Loop, played: Played) -> None:
 
 
 def test_without_its_references_the_error_would_stay(plain: Loop) -> None:
-    blind, _ = play(OracleInfo("emt"), 1.0, rounds=3)
+    blind, _ = play(OracleInfo("emt"), 1.0, rounds=8)
     off = blind.state.estimates[0]["formation_energy"] - plain.state.estimates[0]["formation_energy"]
     assert abs(off) > 0.1
 
