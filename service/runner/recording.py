@@ -116,7 +116,7 @@ def _decision(d: StoredDecision) -> Decision:
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
     """The accepted labels for each proposal of `decision`, by ordinal."""
     return [
-        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message, a.moments)
+        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message, a.moments, a.core_seconds)
         for a in record.answers(campaign, decision.number)
     ]
 
