@@ -50,7 +50,8 @@ Array = NDArray[np.float64]
 class Prior:
     """What is held of a power law before its points: slope +- width, and the spread of log eta, worth `weight` points.
 
-    `learnt`: how far the level follows log(in-sample / eta) of the last call, and the value of it that moves nothing.
+    `learnt`: how far the level follows log(in-sample / eta) of the last call, and the value of it that moves nothing;
+    `growth`: what a larger basis takes from the level, whose refit has no such number.
     """
 
     slope: float
@@ -58,10 +59,11 @@ class Prior:
     spread: float
     weight: float = 2.0
     learnt: tuple[float, float] = (0.0, 0.0)
+    growth: float = 0.0
 
 
-GEOMETRY = Prior(6.0, 3.0, 0.5, learnt=(0.6, -0.25))
-ENERGY = Prior(8.0, 3.0, 1.0)
+GEOMETRY = Prior(6.0, 3.0, 0.5, learnt=(0.6, -0.25), growth=0.3)
+ENERGY = Prior(8.0, 3.0, 1.0, growth=0.4)
 """eta_E is signed and passes zero, so that |eta_E| scatters more; it is of second order, so that it falls faster."""
 HALVED = 2.0
 """Rungs after which a point weighs half."""
@@ -100,11 +102,19 @@ class ErrorLaw:
         return Range(float(np.exp(middle)), float(np.exp(middle - sd)), float(np.exp(middle + sd)))
 
 
-def error_law(natoms: Sequence[int], values: Sequence[float], prior: Prior, learnt: float | None = None) -> ErrorLaw:
+def error_law(
+    natoms: Sequence[int],
+    values: Sequence[float],
+    prior: Prior,
+    learnt: float | None = None,
+    *,
+    grown: bool = False,
+) -> ErrorLaw:
     """The law through `values` (any sign, not all of one size) on cells of `natoms` atoms, in the order of the rungs.
 
     Bayesian linear regression in logarithms. A point k places before the last weighs 2^{-k / 2}. The spread follows the
-    residuals as their number grows. `learnt`: eta in sample over eta of the last point. Raises ValueError without any.
+    residuals as their number grows. `learnt`: eta in sample over eta of the last point; `grown`: the next surrogate has
+    a larger basis than the last point's. Raises ValueError without points.
     """
     if not values or len(natoms) != len(values):
         raise ValueError("a law needs one value for each cell, and at least one; estimate a rung first")
@@ -122,27 +132,37 @@ def error_law(natoms: Sequence[int], values: Sequence[float], prior: Prior, lear
         variance = (prior.weight * prior.spread**2 + rest) / (prior.weight + max(n - 2, 0))
     C = variance * np.linalg.inv(precision)
     level = float(mean[0])
-    if learnt is not None and learnt > 0:
+    if grown:
+        level -= prior.growth
+    elif learnt is not None and learnt > 0:
         share, neutral = prior.learnt
         level += share * (float(np.log(learnt)) - neutral)
     covariance = ((float(C[0, 0]), float(C[0, 1])), (float(C[1, 0]), float(C[1, 1])))
     return ErrorLaw(level, float(mean[1]), float(np.exp(x[-1])), covariance, float(np.sqrt(variance)), n)
 
 
-def geometry_law(history: Sequence[Estimate]) -> ErrorLaw | None:
-    """The law of eta_geo, Å; None before a rung with open gates."""
+def geometry_law(history: Sequence[Estimate], basis_size: int | None = None) -> ErrorLaw | None:
+    """The law of eta_geo, Å; None before a rung with open gates. `basis_size`: that of the next surrogate, if known."""
     sound = [e for e in history if e.believed]
     if not sound:
         return None
     last = sound[-1]
     learnt = None if last.in_sample is None or last.eta_geo <= 0 else last.in_sample / last.eta_geo
-    return error_law([e.natoms for e in sound], [e.eta_geo for e in sound], GEOMETRY, learnt)
+    grown = _grown(last, basis_size)
+    return error_law([e.natoms for e in sound], [e.eta_geo for e in sound], GEOMETRY, learnt, grown=grown)
 
 
-def energy_law(history: Sequence[Estimate]) -> ErrorLaw | None:
-    """The law of |eta_E|, eV; None before a rung with open gates."""
+def energy_law(history: Sequence[Estimate], basis_size: int | None = None) -> ErrorLaw | None:
+    """The law of |eta_E|, eV; None before a rung with open gates. `basis_size` as in `geometry_law`."""
     sound = [e for e in history if e.believed]
-    return error_law([e.natoms for e in sound], [e.eta_energy for e in sound], ENERGY) if sound else None
+    if not sound:
+        return None
+    natoms, values = [e.natoms for e in sound], [e.eta_energy for e in sound]
+    return error_law(natoms, values, ENERGY, grown=_grown(sound[-1], basis_size))
+
+
+def _grown(last: Estimate, basis_size: int | None) -> bool:
+    return basis_size is not None and basis_size > last.basis_size
 
 
 @dataclass(frozen=True)
@@ -213,14 +233,20 @@ class Forecast:
 
 
 def forecast(
-    history: Sequence[Estimate], ladder: Sequence[Rung], tol_geo: float, tol_energy: float, spent: float = 0.0
+    history: Sequence[Estimate],
+    ladder: Sequence[Rung],
+    tol_geo: float,
+    tol_energy: float,
+    spent: float = 0.0,
+    basis_size: int | None = None,
 ) -> Forecast | None:
     """The estimates to come on `ladder`, in its order, from those so far; None before one with open gates.
 
-    `spent`: what the record has cost already, in the unit of the rungs' costs. The last estimate counts as the first of
+    `spent`: what the record has cost already, in the unit of the rungs' costs. `basis_size`: functions of the surrogate
+    that is verified next, whose refit may have grown the basis. The last estimate counts as the first of
     the two rungs in a row where it is within the tolerances.
     """
-    geometry, energy = geometry_law(history), energy_law(history)
+    geometry, energy = geometry_law(history, basis_size), energy_law(history, basis_size)
     if geometry is None or energy is None:
         return None
     total = spent

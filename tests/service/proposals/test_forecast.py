@@ -110,6 +110,10 @@ def test_what_the_refit_learnt_moves_the_level() -> None:
     stuck = geometry_law([*known[:-1], replace(known[-1], in_sample=known[-1].eta_geo)])
     assert plain is not None and learnt is not None and stuck is not None  # noqa: PT018
     assert learnt.at(500).value < plain.at(500).value < stuck.at(500).value
+    same, larger = (geometry_law([*known[:-1], replace(known[-1], in_sample=1.0)], size) for size in (0, 45))
+    assert same is not None and larger is not None  # noqa: PT018
+    assert larger.at(500).value == pytest.approx(np.exp(-GEOMETRY.growth) * plain.at(500).value)
+    assert same.at(500).value > stuck.at(500).value  # the same basis: what its refit left counts
 
 
 def test_closed_gates_are_left_out() -> None:
