@@ -44,6 +44,7 @@ def prospect(loop: Loop, spent: float, under_way: Decision | None = None, answer
     Costs are core-seconds from the times of the calls so far, whatever `[cost] model` the decisions are made with.
     """
     cost = fit_cost(loop.observed.timings.values(), loop.config.cost.exponent)
+    purchases = list(_purchases(loop, cost))  # before asking, which moves the state on to what it buys
     following = under_way if under_way is not None else loop.ask()
     history = tuple(Estimate.from_json(e) for e in loop.state.estimates)
     if isinstance(following, Stop):
@@ -54,7 +55,7 @@ def prospect(loop: Loop, spent: float, under_way: Decision | None = None, answer
     basis_size = loop.state.solution.get("basis_size")
     ladder = _ladder(loop, following, expected, cost)
     curve = forecast(history, ladder, target.tol_geo, target.tol_energy, spent, basis_size)
-    found = reliefs(history[-1], list(_purchases(loop, cost))) if curve is not None else []
+    found = reliefs(history[-1], purchases) if curve is not None else []
     return Prospect(following, missing, expected, cost, history, curve, tuple(found))
 
 

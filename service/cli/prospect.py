@@ -183,7 +183,10 @@ def show(s: Standing, config: CampaignConfig, file: Path) -> None:
         what = f"{buys} on {cells}, {_price(p.expected, timed=p.cost.timed)}" if p.open else "all is answered"
         say(f"{verb}: {what}")
         say(f"why: {p.following.reason}")
-        say(f"Nothing was bought; farfield run {file} goes on.")
+        if s.state == "running":
+            say(f"Nothing was bought here; {s.stored.holder} runs the campaign.")
+        else:
+            say(f"Nothing was bought; farfield run {file} goes on.")
     else:
         say(f"nothing is next: {p.following.reason}")
 
@@ -192,8 +195,8 @@ def _needs(s: Standing, config: CampaignConfig, say: Callable[[str], None]) -> N
     """What the tolerance needs, in sentences."""
     f = s.prospect.forecast
     if f is None:
-        text = "its gates are closed" if s.prospect.history else "the first verified rung gives one"
-        say(f"no forecast yet: it needs an estimate, and {text}")
+        text = "no estimate had all gates open" if s.prospect.history else "the first verified rung gives an estimate"
+        say(f"no forecast yet: {text}")
         return
     if f.need is None:
         last = "the rungs end below the target cell" if f.steps else "the next rung is the target cell already"

@@ -143,7 +143,7 @@ def error_law(
 
 def geometry_law(history: Sequence[Estimate], basis_size: int | None = None) -> ErrorLaw | None:
     """The law of eta_geo, Å; None before a rung with open gates. `basis_size`: that of the next surrogate, if known."""
-    sound = [e for e in history if e.believed]
+    sound = _sound(history)
     if not sound:
         return None
     last = sound[-1]
@@ -154,11 +154,16 @@ def geometry_law(history: Sequence[Estimate], basis_size: int | None = None) -> 
 
 def energy_law(history: Sequence[Estimate], basis_size: int | None = None) -> ErrorLaw | None:
     """The law of |eta_E|, eV; None before a rung with open gates. `basis_size` as in `geometry_law`."""
-    sound = [e for e in history if e.believed]
+    sound = _sound(history)
     if not sound:
         return None
     natoms, values = [e.natoms for e in sound], [e.eta_energy for e in sound]
     return error_law(natoms, values, ENERGY, grown=_grown(sound[-1], basis_size))
+
+
+def _sound(history: Sequence[Estimate]) -> list[Estimate]:
+    """The estimates that tell something: gates open, numbers finite."""
+    return [e for e in history if e.believed and np.isfinite(e.eta_geo) and np.isfinite(e.eta_energy)]
 
 
 def _grown(last: Estimate, basis_size: int | None) -> bool:
@@ -243,8 +248,9 @@ def forecast(
     """The estimates to come on `ladder`, in its order, from those so far; None before one with open gates.
 
     `spent`: what the record has cost already, in the unit of the rungs' costs. `basis_size`: functions of the surrogate
-    that is verified next, whose refit may have grown the basis. The last estimate counts as the first of
-    the two rungs in a row where it is within the tolerances.
+    that is verified next, whose refit may have grown the basis. The stop's third condition, that u^h moves by less than
+    the tolerance from one rung to the next, is left out: the errors of both rungs bound it. The last estimate counts as
+    the first of the two rungs in a row where it is within the tolerances.
     """
     geometry, energy = geometry_law(history, basis_size), energy_law(history, basis_size)
     if geometry is None or energy is None:

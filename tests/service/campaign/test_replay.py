@@ -157,3 +157,19 @@ def test_the_fitted_cost_model_is_stored_and_the_same_after_a_resume(played: tup
         again = Loop.restore(config, INFO, made[:n], answers[:n]).ask()
         assert isinstance(again, Decision)
         assert again.cost_model == made[n].cost_model
+    # a withdrawn calculation takes its time along, in the process that withdrew it and in the next one
+    loop = Loop.restore(config, INFO, made[:3], answers[:3])
+    assert loop.surrogate is not None
+    training = next(p.ordinal for p in made[1].proposals if p.role == "training")
+    loop.withdraw([next(a.calculation for a in answers[1] if a.ordinal == training)])
+    told = loop.ask()
+    assert isinstance(told, Decision)
+    assert sum(law["calls"] for law in told.cost_model["laws"].values()) + 1 == sum(
+        law["calls"] for law in made[3].cost_model["laws"].values()
+    )
+    loop.tell(told, answers[3])
+    after = Loop.restore(config, INFO, [*made[:3], told], answers[:4]).ask()
+    here = loop.ask()
+    assert isinstance(after, Decision)
+    assert isinstance(here, Decision)
+    assert after.cost_model == here.cost_model

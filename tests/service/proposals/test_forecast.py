@@ -120,6 +120,9 @@ def test_closed_gates_are_left_out() -> None:
     known = history(5)
     wild = replace(known[3], eta_geo=50.0, gates={"relaxed": False})
     assert geometry_law([*known[:3], wild, known[4]]) == geometry_law([*known[:3], known[4]])
+    assert geometry_law([*known[:3], replace(known[3], eta_geo=float("nan")), known[4]]) == geometry_law(
+        [*known[:3], known[4]]
+    )
     assert geometry_law([wild]) is None
     assert energy_law([]) is None
     assert forecast([wild], ladder(4), 1.0, 1.0) is None
