@@ -52,7 +52,8 @@ class Missing:
 @dataclass(frozen=True)
 class StoredAnswer:
     """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
-    attempt where a kind is missing, `message` what it said. `moments` (N,) in Bohr magnetons."""
+    attempt where a kind is missing, `message` what it said. `moments` (N,) in Bohr magnetons. `core_seconds` of the
+    attempts that brought the kinds, of any campaign; None where one is missing or has no time."""
 
     ordinal: int
     calculation: str
@@ -62,6 +63,7 @@ class StoredAnswer:
     failure: str | None = None
     message: str | None = None
     moments: Array | None = None
+    core_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
     rows = _asked(connection, campaign, number)
     known = labels(connection, {r.calculation_id for r in rows})
     last = _last_failures(connection, campaign, sorted({r.calculation_id for r in rows}))
+    took = _times(connection, sorted({r.calculation_id for r in rows}))
     out = []
     for r in rows:
         kinds = r.kinds.split(",")
@@ -135,8 +138,11 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
         if have is None:
             out.append(StoredAnswer(r.ordinal, r.key, failure=failure, message=message))
         else:
+            seconds = _sum({took[r.calculation_id, k] for k in kinds}) if whole else None
             out.append(
-                StoredAnswer(r.ordinal, r.key, have.energy, have.forces, have.virial, failure, message, have.moments)
+                StoredAnswer(
+                    r.ordinal, r.key, have.energy, have.forces, have.virial, failure, message, have.moments, seconds
+                )
             )
     return out
 
@@ -285,6 +291,26 @@ def _last_failures(
         )
         out.update((i, (failure, message)) for i, failure, message in connection.execute(query.order_by(a.id)))
     return out
+
+
+def _times(connection: Connection, calculations: list[int]) -> dict[tuple[int, str], tuple[int, float | None]]:
+    """(calculation, kind) -> the attempt whose label was accepted, and its core-seconds."""
+    a, o = schema.attempt.c, schema.observation.c
+    out: dict[tuple[int, str], tuple[int, float | None]] = {}
+    for block in blocks(calculations):
+        query = (
+            select(o.calculation_id, o.kind, a.id, a.core_seconds)
+            .join(schema.attempt, a.id == o.attempt_id)
+            .where(o.calculation_id.in_(block), o.detail == "")
+        )
+        out.update(((i, kind), (attempt, seconds)) for i, kind, attempt, seconds in connection.execute(query))
+    return out
+
+
+def _sum(attempts: set[tuple[int, float | None]]) -> float | None:
+    """Core-seconds of some attempts together, None where one has none."""
+    seconds = [s for _, s in sorted(attempts, key=lambda x: x[0]) if s is not None]
+    return sum(seconds) if len(seconds) == len(attempts) else None
 
 
 def _open(connection: Connection, calculations: list[int]) -> dict[int, list[int]]:

@@ -73,7 +73,8 @@ class Decision:
 class Answer:
     """The accepted labels for one proposal: energy eV, forces (N, 3) eV/Å, virial (6,) eV; None where not there.
 
-    `moments` (N,) in Bohr magnetons, where the oracle gives them.
+    `moments` (N,) in Bohr magnetons, where the oracle gives them. `core_seconds`: what the attempts that brought
+    all the kinds asked for took; None where a kind is missing or no time is known.
 
     `calculation` is its key in the record; `failure` the failure class when its budget is spent, and `message` what the
     last failed call said.
@@ -87,6 +88,7 @@ class Answer:
     failure: str | None = None
     message: str | None = None
     moments: Array | None = None
+    core_seconds: float | None = None
 
 
 @dataclass(frozen=True)

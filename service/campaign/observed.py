@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
 from farfield.service.cells import ForceConstantCell, Host, Size
+from farfield.service.proposals.cost import Timing
 
 __all__ = ["DefectLabel", "ForceConstantLabel", "Label", "Observed", "StrainLabel", "as_read"]
 
@@ -87,6 +88,7 @@ class Observed:
     `equal`: cells equal to one of the oracle check, which tell its noise. `references`: E of one host cell (eV) at the
     mesh of each supercell, and V (6,) of the cell that was bought.
     `held`: calculations in doubt, whose labels wait in `aside` until they are confirmed.
+    `timings`: what calculations took, by key, where all that was asked of them is there.
     """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Observed:
     withdrawn: set[str] = field(default_factory=set)
     held: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
     aside: list[Label] = field(default_factory=list)
+    timings: dict[str, Timing] = field(default_factory=dict)
 
     def add(self, decision: Decision, answers: Sequence[Answer]) -> None:
         """Take the answers of one decision, in ordinal order. Failed ones are listed in `failures`."""
@@ -112,6 +115,8 @@ class Observed:
             got = {"E": a.energy is not None, "F": a.forces is not None, "V": a.virial is not None}
             if a.calculation not in self.withdrawn:
                 self.keys |= {f"{a.calculation}/{k}" for k, there in got.items() if there}
+                if a.core_seconds is not None and all(got[k] for k in p.kinds):
+                    self.timings.setdefault(a.calculation, Timing(p.role, len(p.atoms), a.core_seconds))
             if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
                 self.failures.append((p, a))
                 continue
@@ -201,6 +206,7 @@ class Observed:
             keys={k for k in self.keys if k.rpartition("/")[0] not in out},
             withdrawn=out,
             aside=[x for x in self.aside if out.isdisjoint(_calculations(x))],
+            timings={k: t for k, t in self.timings.items() if k not in out},
         )
         return left, gone
 
@@ -272,8 +278,13 @@ def as_read(answers: Sequence[Answer], inputs: Collection[str], withdrawn: Colle
         if a.calculation in withdrawn:
             return a
         e, f, v = (f"{a.calculation}/{kind}" in known for kind in "EFV")
+        late = any(value is not None and not k for value, k in ((a.energy, e), (a.forces, f), (a.virial, v)))
         return replace(
-            a, energy=a.energy if e else None, forces=a.forces if f else None, virial=a.virial if v else None
+            a,
+            energy=a.energy if e else None,
+            forces=a.forces if f else None,
+            virial=a.virial if v else None,
+            core_seconds=None if late else a.core_seconds,
         )
 
     return [read(a) for a in answers]

@@ -24,7 +24,7 @@ from farfield.service.estimates.noise import (
 )
 from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import (
-    PowerCost,
+    cost_model,
     lattice_cells,
     oracle_check_cells,
     rattle,
@@ -32,6 +32,7 @@ from farfield.service.proposals import (
     verification_cell,
 )
 from farfield.service.proposals.choice import Action, name
+from farfield.service.proposals.cost import FittedCost
 from farfield.service.proposals.opening import Candidate, force_constant_cells, noise_cells, strain_cells
 from farfield.service.proposals.verification import rounded
 
@@ -190,7 +191,9 @@ class Proposing:
             Proposal(k, self._meshed(atoms, rung), kinds, role, term, rung, meta)
             for k, (atoms, kinds, role, term, rung, meta) in enumerate(candidates)
         )
-        cost = PowerCost(self.problem.config.cost.exponent)
+        declared = self.problem.config.cost
+        cost = cost_model(declared.model, declared.exponent, self.observed.timings.values())
+        total, smallest = sum(cost(len(p.atoms), p.role) for p in proposals), cost(0)
         solution = self.state.solution
         return Decision(
             number=self.number,
@@ -204,7 +207,8 @@ class Proposing:
                 "phase": self.state.phase,
                 "lattice_constant": self.state.lattice_constant,
                 "oracle_noise": None if self.state.noise is None else self.state.noise.to_json(),
-                "relative_cost": sum(cost(len(p.atoms)) for p in proposals),
+                "relative_cost": total / smallest,
+                **({"core_seconds": total} if isinstance(cost, FittedCost) and cost.timed else {}),
                 **{k: v for k, v in solution.items() if k != "weights"},
             },
             state=self.state.to_bytes(),

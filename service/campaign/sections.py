@@ -148,8 +148,9 @@ class SurrogateSection(Section):
 class CostSection(Section):
     """What a calculation is expected to cost before it is bought."""
 
-    model: Literal["power"] = Field(
-        default="power", description="power: core-seconds grow as (number of atoms)^exponent"
+    model: Literal["power", "fitted"] = Field(
+        default="power",
+        description="power: core-seconds grow as (number of atoms)^exponent; fitted: from the times of the calls",
     )
     exponent: float = Field(default=2.5, ge=0, le=6, description="1 for a force field, 2.5 for plane waves")
 

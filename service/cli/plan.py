@@ -1,4 +1,4 @@
-"""`farfield plan`: what the first rounds would buy and cost. Buys nothing."""
+"""`farfield plan`: what the first rounds would buy and cost; with a record, what is before it. Buys nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from farfield.service.campaign.decision import Proposal
     from farfield.service.campaign.problem import Problem
 
 __all__ = ["plan"]
@@ -22,38 +23,53 @@ RUNGS = 6
 def plan(
     file: Annotated[Path, typer.Argument(help="The campaign file.")] = Path("campaign.toml"),
     cells: Annotated[
-        Path | None, typer.Option(help="Where the first cells go, extended XYZ.  [default: RUN FOLDER/plan.xyz]")
+        Path | None,
+        typer.Option(
+            help="Where the first cells go, extended XYZ.  [default: RUN FOLDER/plan.xyz; with a record: nowhere]"
+        ),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="With a record: draw the forecast against cost into this file (png, pdf, svg).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what the first rounds would buy and cost, and write the first cells; buys nothing."""
-    from ase.io import write
+    """Show what the first rounds would buy and cost, and write the first cells; buys nothing.
 
-    from farfield.errors import CampaignError
+    Where the campaign is in its database already: how it stands, the forecast of error against cost for the next cells,
+    what the tolerance needs, and the next decision with its reason. Nothing is written there.
+    """
+    from farfield.errors import CampaignError, ConfigError
     from farfield.service.campaign.decision import Decision
     from farfield.service.campaign.loop import Loop
     from farfield.service.campaign.problem import Problem
     from farfield.service.cli.opening import open_campaign
+    from farfield.service.cli.prospect import figure as draw
+    from farfield.service.cli.prospect import recorded, show, standing, to_json
     from farfield.service.cli.rounds import bought
     from farfield.service.runner.recording import oracle_info
 
+    if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"cannot draw {figure.name}: its ending is no picture's; use .png, .pdf or .svg")
     config, oracle = open_campaign(file)
+    if (database := recorded(config)) is not None:
+        with database:
+            found = standing(config, oracle, database)
+            if figure is not None:
+                draw(found, database, figure)
+        if cells is not None and found.prospect.open:
+            _write(found.prospect.open, cells)
+        if as_json:
+            print(json.dumps(to_json(found, config)))
+        else:
+            show(found, config, file)
+        return
+    if figure is not None:
+        raise CampaignError("there is no record to draw a forecast from; start the campaign with `farfield run`")
     first = Loop(config, oracle_info(oracle)).ask()
     if not isinstance(first, Decision):
         raise CampaignError(f"nothing to buy: {first.reason}")
     path = cells if cells is not None else config.folder / "plan.xyz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images = []
-    for p in first.proposals:
-        atoms = p.atoms.copy()
-        atoms.info = {
-            "config_type": p.role,
-            "term": p.term,
-            "kinds": "".join(p.kinds),
-            "rung": "{}x{}x{}".format(*p.rung),
-        }
-        images.append(atoms)
-    write(path, images, format="extxyz")
+    _write(first.proposals, path)
     steps = [
         {
             "what": first.reason,
@@ -69,6 +85,24 @@ def plan(
         print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
         return
     _show(steps, path, Problem(config).target.natoms, file)
+
+
+def _write(proposals: Iterable[Proposal], path: Path) -> None:
+    """The cells of `proposals` as extended XYZ."""
+    from ase.io import write
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = []
+    for p in proposals:
+        atoms = p.atoms.copy()
+        atoms.info = {
+            "config_type": p.role,
+            "term": p.term,
+            "kinds": "".join(p.kinds),
+            "rung": "{}x{}x{}".format(*p.rung),
+        }
+        images.append(atoms)
+    write(path, images, format="extxyz")
 
 
 def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from farfield.errors import CampaignError
 from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Proposal, Stop
+from farfield.service.runner.budgets import spent_class
 
 if TYPE_CHECKING:
     from farfield.service.campaign.loop import Loop
@@ -82,13 +83,25 @@ def start_loop(config: CampaignConfig, oracle: Oracle) -> Start:
     return start
 
 
-def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int) -> Loop:
-    """The loop as the record leaves it, every settled decision told; no cluster needed."""
+def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int) -> tuple[Loop, Decision | None]:
+    """The loop as the record leaves it, and the decision that still waits for answers, if any.
+
+    A last decision that is settled is told, with the withdrawals that people asked for, as `Runner` would. No cluster
+    needed; nothing is written.
+    """
     from farfield.service.campaign.loop import Loop
 
     decisions = read_decisions(record, campaign)
-    settled = decisions if not decisions or not record.missing(campaign, decisions[-1].number) else decisions[:-1]
-    return Loop.restore(config, oracle_info(oracle), decisions, [read_answers(record, campaign, d) for d in settled])
+    answers = [read_answers(record, campaign, d) for d in decisions]
+    loop = Loop.restore(config, oracle_info(oracle), decisions, answers[:-1])
+    if not decisions:
+        return loop, None
+    missing = record.missing(campaign, decisions[-1].number)
+    if any(spent_class(m.failures) is None for m in missing):
+        return loop, decisions[-1]
+    withdraw_asked(record, campaign, loop)
+    loop.tell(decisions[-1], answers[-1])
+    return loop, None
 
 
 def as_estimated(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int, number: int) -> Loop:
@@ -116,7 +129,7 @@ def _decision(d: StoredDecision) -> Decision:
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
     """The accepted labels for each proposal of `decision`, by ordinal."""
     return [
-        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message, a.moments)
+        Answer(a.ordinal, a.calculation, a.energy, a.forces, a.virial, a.failure, a.message, a.moments, a.core_seconds)
         for a in record.answers(campaign, decision.number)
     ]
 

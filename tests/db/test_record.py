@@ -105,6 +105,18 @@ def test_answers_are_the_kinds_that_were_asked(record, claims, campaign, session
     assert (known.moments == 1).all()
 
 
+def test_an_answer_knows_what_it_took_once_it_is_whole(record, claims, campaign, session, decide, answer) -> None:
+    keys = record.store_decision(campaign, decide(0, 2))
+    buy(claims, keys[0], campaign, session, answer("EF"), seconds=3.0)
+    buy(claims, keys[1], campaign, session, answer(), seconds=4.0)
+    assert [a.core_seconds for a in record.answers(campaign, 0)] == [None, 4.0]
+    buy(claims, keys[0], campaign, session, answer("V"), seconds=0.5)
+    assert [a.core_seconds for a in record.answers(campaign, 0)] == [3.5, 4.0]
+    second = record.create_campaign("second", {}, {"version": 1, "adapter": "emt"})
+    record.store_decision(second, decide(0, 2))
+    assert [a.core_seconds for a in record.answers(second, 0)] == [3.5, 4.0]  # whoever paid
+
+
 def test_a_second_campaign_of_the_oracle_buys_nothing_again(record, claims, campaign, session, decide, answer) -> None:
     keys = record.store_decision(campaign, decide(0, 2))
     buy(claims, keys[0], campaign, session, answer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from farfield.db.record import Record
 from farfield.oracles.emt import EMTOracle
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Decision, OracleInfo, Stop
+from farfield.service.campaign.decision import Decision, OracleInfo, Proposal, Stop
 from farfield.service.campaign.loop import Loop
+from farfield.service.proposals.cost import FittedCost
 from farfield.service.runner.recording import as_estimated
 
 CONFIG = CampaignConfig.from_mapping(
@@ -29,6 +31,11 @@ ORACLE = EMTOracle()
 INFO = OracleInfo(ORACLE.name, "none", True)
 
 
+def seconds(proposal: Proposal) -> float:
+    """What a call is said to have taken: a floor of 1 s, and linear from eight atoms on."""
+    return 1.0 + 0.05 * max(len(proposal.atoms), 8)
+
+
 def play(database: Database) -> tuple[int, Stop]:
     """Run the campaign in this process, every label through the record."""
     record, claims = Record(database), Claims(database)
@@ -40,7 +47,7 @@ def play(database: Database) -> tuple[int, Stop]:
         for proposal, key in zip(decision.proposals, keys, strict=True):
             attempt = claims.new_attempt(key, campaign, proposal.kinds)
             assert claims.claim(attempt, session)
-            claims.finish(attempt, session, ORACLE.evaluate(proposal.atoms, proposal.kinds), 0.1)
+            claims.finish(attempt, session, ORACLE.evaluate(proposal.atoms, proposal.kinds), seconds(proposal))
         loop.tell(decision, record.answers(campaign, decision.number))
         if (estimate := loop.estimate()) is not None:
             record.store_estimate(campaign, decision.number, estimate.to_json())
@@ -121,3 +128,48 @@ def test_record_shows_why_each_kind_was_bought(played: tuple[Path, int, Stop]) -
     rungs = [p.rung for p in bought if p.role == "verification"]
     assert rungs == sorted(set(rungs), key=lambda r: (r[0] * r[1] * r[2], r))
     assert len(rungs) >= 2
+
+
+def test_the_fitted_cost_model_is_stored_and_the_same_after_a_resume(played: tuple[Path, int, Stop]) -> None:
+    path, campaign, _ = played
+    config = CampaignConfig.from_mapping({**json.loads(CONFIG.to_json()), "cost": {"model": "fitted"}})
+    with open_database(f"sqlite:///{path}", readonly=True) as database:
+        record = Record(database)
+        stored = record.decisions(campaign)
+        answers = [record.answers(campaign, d.number) for d in stored]
+    assert {d.cost_model["model"] for d in stored} == {"power"}
+    loop = Loop(config, INFO)
+    made: list[Decision] = []
+    for told in answers:
+        decision = loop.ask()
+        assert isinstance(decision, Decision)
+        made.append(decision)
+        loop.tell(decision, told)
+    assert made[0].cost_model == {"model": "fitted", "exponent": 2.5, "laws": {}}
+    assert "core_seconds" not in made[0].summary
+    last = FittedCost.from_json(made[-1].cost_model)
+    for p in (p for d in made for p in d.proposals):
+        assert last(len(p.atoms), p.role) == pytest.approx(seconds(p), rel=0.03)
+    assert made[-1].summary["core_seconds"] == pytest.approx(sum(map(seconds, made[-1].proposals)), rel=0.03)
+    for a, b in zip(made, stored, strict=True):  # what is bought does not hang on the clock
+        assert [p.atoms for p in a.proposals] == [p.atoms for p in b.proposals]
+    for n in range(1, len(made)):
+        again = Loop.restore(config, INFO, made[:n], answers[:n]).ask()
+        assert isinstance(again, Decision)
+        assert again.cost_model == made[n].cost_model
+    # a withdrawn calculation takes its time along, in the process that withdrew it and in the next one
+    loop = Loop.restore(config, INFO, made[:3], answers[:3])
+    assert loop.surrogate is not None
+    training = next(p.ordinal for p in made[1].proposals if p.role == "training")
+    loop.withdraw([next(a.calculation for a in answers[1] if a.ordinal == training)])
+    told = loop.ask()
+    assert isinstance(told, Decision)
+    assert sum(law["calls"] for law in told.cost_model["laws"].values()) + 1 == sum(
+        law["calls"] for law in made[3].cost_model["laws"].values()
+    )
+    loop.tell(told, answers[3])
+    after = Loop.restore(config, INFO, [*made[:3], told], answers[:4]).ask()
+    here = loop.ask()
+    assert isinstance(after, Decision)
+    assert isinstance(here, Decision)
+    assert after.cost_model == here.cost_model
