@@ -28,7 +28,7 @@ from farfield.service.estimates.solution import Solution, relaxed
 from farfield.service.proposals import loss_weights
 from farfield.service.proposals.opening import force_constant_cells, lattice_cells, start_cells, strain_cells
 from farfield.service.proposals.verification import rounded
-from farfield.service.surrogate import Posterior, Surrogate, design
+from farfield.service.surrogate import Basis, Posterior, Surrogate, design
 
 __all__ = ["STRATEGIES", "Collector", "Step"]
 
@@ -244,7 +244,7 @@ def _d_optimal(c: Collector) -> Iterator[Step]:
         if posterior is None:
             raise RuntimeError("a design needs a fit")
 
-        def score(candidate: Candidate, posterior: Posterior = posterior) -> float:
+        def score(candidate: Candidate, posterior: Posterior = posterior, basis: Basis = basis) -> float:
             W = posterior.whiten(design(basis, candidate[0]).forces) / posterior.noise
             gain = np.linalg.slogdet(np.eye(len(W)) + W @ W.T)[1]
             return float(gain) / len(candidate[0]) ** 2

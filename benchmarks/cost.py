@@ -136,7 +136,7 @@ def guided(s: System, changed: dict[str, Any], seed: int, tolerance: float) -> I
         calls += [len(p.atoms) for p in decision.proposals]
         loop.tell(decision, answers)
         solution = loop.solution
-        if solution is None or decision.reason.startswith("perfect crystal") is False and loop.state.phase != "rounds":
+        if solution is None:
             continue
         true = float("inf")
         if solution.relaxation.converged and solution.operator.minimum > 0:

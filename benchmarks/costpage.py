@@ -33,10 +33,7 @@ def held(row: Row, error: float, exponent: float) -> float:
     spent, since = 0.0, float("inf")
     for step in row["steps"]:
         spent += sum(cost(n) for n in step["calls"])
-        if step["true"] <= error:
-            since = min(since, spent)
-        else:
-            since = float("inf")
+        since = min(since, spent) if step["true"] <= error else float("inf")
     return since
 
 
