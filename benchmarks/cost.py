@@ -33,8 +33,8 @@ from farfield.service.campaign.loop import Loop
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "runs" / "cost"
-WALL = 300.0
-"""s after which a job takes no further step."""
+WALL, STEPS = 200.0, 30
+"""s and purchases after which a job takes no further step."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def job(system: str, strategy: str, seed: int) -> None:
                     break
                 steps.append(step)
                 spent += sum(n**2 for n in step.calls) / 1e4
-                if spent > s.budget or time.perf_counter() - start > WALL:
+                if spent > s.budget or len(steps) >= STEPS or time.perf_counter() - start > WALL:
                     break
         except (ValueError, ArithmeticError) as fault:  # a surrogate that cannot be evaluated ends a strategy
             end = f"ended: {fault}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from farfield.errors import ConfigError
-from farfield.service.campaign import wording
+from farfield.service.campaign import structures, wording
 from farfield.service.campaign.sections import (
     BudgetSection,
     CampaignSection,
@@ -98,7 +98,7 @@ class CampaignConfig(Section):
     ) -> CampaignConfig:
         """Check nested `data`; relative paths count from `base` (default: the working folder)."""
         try:
-            config = cls.model_validate(dict(data))
+            config = cls.model_validate(structures.inlined(data, base or Path.cwd()))
         except ValidationError as fault:
             key, text = wording.explain(fault, cls)
             raise ConfigError(f"{source}: {text}", key=key) from None
@@ -149,17 +149,11 @@ class CampaignConfig(Section):
 
     def make_host(self) -> Host:
         """The host at its given lattice constant, or at a first guess where the oracle decides."""
-        from farfield.service.cells import Host
-
-        a = self.host.lattice_constant
-        return Host.named(self.host.lattice, self.host.species, None if a == "oracle" else a)
+        return self.host.make()
 
     def make_defect(self, host: Host) -> Defect:
         """The defect in `host`."""
-        from farfield.service.cells import Defect
-
-        d = self.defect
-        return Defect.named(host, d.kind, species=d.species, site=d.site, position=d.position)
+        return self.defect.make(host)
 
     @property
     def base(self) -> Path:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from farfield.errors import CampaignError
-from farfield.service.campaign import ending
+from farfield.service.campaign import ending, lattice
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Stop
 from farfield.service.campaign.inquiry import REFUTED, Inquiry, held_pairs
 from farfield.service.campaign.losses import fatal
 from farfield.service.campaign.noise import declared, noise_of
 from farfield.service.campaign.observed import FITTED, Label, Observed, as_read
-from farfield.service.campaign.opening import check_oracle, equilibrium
+from farfield.service.campaign.opening import check_oracle
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
 from farfield.service.campaign.rounds import Rounds
@@ -45,7 +43,7 @@ class Loop:
         self.config, self.oracle = config, oracle
         self.state = State(level=config.surrogate.level, noise=declared(oracle))
         if config.host.lattice_constant != "oracle":
-            self.state.lattice_constant = float(config.host.lattice_constant)
+            self.state.lattice_constant = config.make_host().a
         self.problem = Problem(config, self.state.lattice_constant)
         self.problem.check()
         self.observed = Observed()
@@ -109,7 +107,7 @@ class Loop:
         self._take(decision, answers)
         if self._stop is None:
             if self.state.phase == "lattice":
-                self._open()
+                self._open(decision)
             elif self.state.phase == "start":
                 self._begin(decision, answers)
             elif self._rounds is not None and self._inquire(decision, answers):
@@ -154,7 +152,7 @@ class Loop:
             raise CampaignError(f"{len(decisions)} decisions but answers to {len(answers)}: the record is not in order")
         loop.state = State.from_bytes(decisions[-1].state)
         loop.state.noise = loop.state.noise or declared(oracle)
-        loop.problem = Problem(config, loop.state.lattice_constant)
+        loop.problem = Problem(config, *loop.state.geometry)
         loop.observed.withdrawn = set(loop.state.withdrawn)
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
             loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))
@@ -208,17 +206,16 @@ class Loop:
         self._inquiry = Inquiry(self.problem, self.state, analytic=analytic, mesh=mesh)
         return self._rounds
 
-    def _open(self) -> None:
+    def _open(self, decision: Decision) -> None:
         fault = check_oracle(self.observed, self.oracle.analytic)
         if fault is not None:
             self._stop = ending.bad_answer(fault)
             return
         self.state.noise = self.state.noise or noise_of(self.observed)
         if self.observed.energies:
-            a, bracketed = equilibrium(self.observed.energies)
-            self.state.lattice_constant = float(np.round(a, 8))
-            self.problem = Problem(self.config, self.state.lattice_constant)
-            if not bracketed:
+            complete = lattice.found(self.problem, self.state, self.observed, decision.number)
+            self.problem = Problem(self.config, *self.state.geometry)
+            if not complete:
                 return
         self.problem.check()
         self.state.phase = "start"
@@ -229,9 +226,9 @@ class Loop:
             return
         label = self.observed.constants[-1]
         constants = label.constants(ForceConstantCell(self.problem.host, label.size))
-        lattice = LatticeOperator(self.problem.host, label.size, constants)
-        if lattice.minimum < -UNSTABLE:
-            self._stop = ending.unstable_host(lattice.minimum, label.size)
+        operator = LatticeOperator(self.problem.host, label.size, constants)
+        if operator.minimum < -UNSTABLE:
+            self._stop = ending.unstable_host(operator.minimum, label.size)
             return
         self.state.phase = "rounds"
         self.state.rung = self.problem.first_size

@@ -84,6 +84,8 @@ Label = DefectLabel | StrainLabel | ForceConstantLabel
 class Observed:
     """All labels so far. `keys` are the observation keys read, ``<calculation>/<kind>``.
 
+    `energies`: points (a Å, E eV) of the equation of state; `scans`: points (amplitude, E) of the host's other free
+    parameters by decision.
     `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
     `equal`: cells equal to one of the oracle check, which tell its noise. `references`: E of one host cell (eV) at the
     mesh of each supercell, and V (6,) of the cell that was bought.
@@ -92,6 +94,7 @@ class Observed:
     """
 
     energies: list[tuple[float, float]] = field(default_factory=list)
+    scans: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
     checks: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
     equal: list[tuple[Proposal, Answer]] = field(default_factory=list)
     references: dict[Size, tuple[float, Array | None]] = field(default_factory=dict)
@@ -125,7 +128,11 @@ class Observed:
                     incomplete.add(p.rung)
                 continue
             if p.role == "lattice constant" and a.energy is not None:
-                self.energies.append((float(p.meta["a"]), a.energy))
+                point = float(p.meta["a"]), a.energy
+                if "scan" in p.meta:
+                    self.scans.setdefault(decision.number, []).append(point)
+                else:
+                    self.energies.append(point)
             elif p.role == "check":
                 self.checks[str(p.meta["name"])] = (p, a)
             elif p.role == "noise":

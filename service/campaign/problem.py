@@ -10,6 +10,9 @@ import numpy as np
 from farfield.errors import ConfigError, FitError
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cells import Defect, DefectCell, Host, Size, first_rung
+from farfield.service.cells.description import described_host
+from farfield.service.cells.host import Rows
+from farfield.service.cells.ladder import even_cell, reaches
 from farfield.service.surrogate import CORE, LEVELS, Basis, Regressor, named_regressor, neighbours
 
 __all__ = ["Problem"]
@@ -20,29 +23,28 @@ NEARER = 0.9
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that follows from the config and a lattice constant `a` (Å; None: the first guess)."""
+    """Everything that follows from the config, a lattice constant `a` (Å; None: the first guess), and the shape of the
+    cell and sites where symmetry leaves them free (None: as the config has them)."""
 
     config: CampaignConfig
     a: float | None = None
+    shape: Rows | None = None
+    sites: Rows | None = None
 
     @cached_property
     def host(self) -> Host:
-        """The host at lattice constant `a`."""
-        h = self.config.host
-        a = self.a if self.a is not None else (None if h.lattice_constant == "oracle" else float(h.lattice_constant))
-        return Host.named(h.lattice, list(h.species), a)
+        """The host at lattice constant `a`, in the `shape` and with the `sites` that the oracle gave it."""
+        return described_host(self.config.host.model_dump(), (self.a, self.shape, self.sites))
 
     @cached_property
     def defect(self) -> Defect:
         """The defect."""
-        d = self.config.defect
-        return Defect.named(self.host, d.kind, species=d.species, site=d.site, position=d.position)
+        return self.config.make_defect(self.host)
 
     @cached_property
     def target(self) -> DefectCell:
         """The target cell."""
-        n = self.config.target.size
-        return DefectCell(self.host, self.defect, (n, n, n))
+        return DefectCell(self.host, self.defect, even_cell(self.host, self.config.target.size))
 
     def cell(self, size: Size) -> DefectCell:
         """The defect in a supercell of `size`."""
@@ -63,12 +65,19 @@ class Problem:
 
     def _core(self, basis: Basis) -> float:
         """The share of r0 below which the surrogate's fixed core acts: nearer than any pair of the unrelaxed defect."""
-        cell = DefectCell(self.host, self.defect, (2, 2, 2))
+        n = 2 if self.defect.extent(self.host) < 1e-9 else max(self.first_size_of_extent)
+        cell = DefectCell(self.host, self.defect, (n, n, n))
         found = neighbours(basis, cell.atoms(cell.start(0.0, np.random.default_rng(0))))
         i = np.repeat(found.species, np.diff(found.ptr))
         r0 = basis.distances[i, found.species[found.j]]
         closest = (np.linalg.norm(found.vectors, axis=1) / r0).min()
         return min(CORE, float(np.round(NEARER * closest, 3)))
+
+    @cached_property
+    def first_size_of_extent(self) -> Size:
+        """The smallest cell that holds the whole defect."""
+        size = first_rung(self.host, self.defect.extent(self.host) + 0.5 * self.host.nearest)
+        return max(size[0], 2), max(size[1], 2), max(size[2], 2)
 
     @cached_property
     def regressor(self) -> Regressor | None:
@@ -86,8 +95,12 @@ class Problem:
 
     @cached_property
     def first_size(self) -> Size:
-        """L0: the smallest complete rung with half width of at least 0.65 of the surrogate's cut-off (C7)."""
-        size = first_rung(self.host, 0.65 * self.basis(self.config.surrogate.level).cutoff)
+        """L0: the smallest complete rung with half width of at least 0.65 of the surrogate's cut-off (C7), which holds
+        the whole defect."""
+        least = 0.65 * self.basis(self.config.surrogate.level).cutoff
+        if (extent := self.defect.extent(self.host)) > 0:
+            least = max(least, extent + 0.5 * self.host.nearest)
+        size = first_rung(self.host, least)
         return (max(size[0], 2), max(size[1], 2), max(size[2], 2))
 
     @cached_property
@@ -122,8 +135,8 @@ class Problem:
     def check(self) -> None:
         """Raise ConfigError or CrystalError now for what would fail later: references, target against the ladder."""
         _ = self.defect, self.constant, self.regressor
-        largest = max(self.first_size)
-        if self.config.target.size <= largest:
+        if reaches(self.first_size, self.target.size):
+            largest = max(self.first_size)
             raise ConfigError(
                 f"target.size {self.config.target.size} leaves no room for the ladder, which starts at {largest}; "
                 f"use at least {largest + 2}",

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from farfield.oracles.mesh import KEY
+from farfield.service.campaign import lattice
 from farfield.service.campaign.decision import Decision, OracleInfo, Proposal
 from farfield.service.campaign.noise import BASE
 from farfield.service.campaign.observed import Observed
@@ -25,7 +26,6 @@ from farfield.service.estimates.noise import (
 from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import (
     cost_model,
-    lattice_cells,
     oracle_check_cells,
     rattle,
     start_cells,
@@ -40,7 +40,7 @@ __all__ = ["Proposing"]
 
 ANALYTIC_STEP, NOISY_STEP = 0.01, 0.02
 """FC displacement in Å without noise, and with noise before there is a surrogate (decisions C10)."""
-START_RATTLES = (0.0, 0.05)
+START_RATTLES = (0.01, 0.03)
 START_STRAIN = 0.02
 HARMLESS = 0.1
 """Share of the geometry tolerance that noise may take without a thought."""
@@ -82,8 +82,14 @@ class Proposing:
         out: list[Candidate] = []
         reasons = []
         if self.problem.config.host.lattice_constant == "oracle":
-            out += lattice_cells(host, tuple(k for k in kinds if k != "F"))
-            reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
+            out += lattice.points(self.problem, self.state, tuple(k for k in kinds if k != "F"))
+            if self.state.scan == 0:
+                reasons.append(f"lattice constant unknown: equation of state about {host.a:.3f} Å")
+            else:
+                plan = lattice.scans(self.problem)
+                what = {"size": "its size", "shape": "the shape of its cell", "sites": "shifts of its sites"}
+                text = what[plan[self.state.scan][0].name]
+                reasons.append(f"free parameters of the host: {text} ({self.state.scan + 1} of {len(plan)})")
         if not self.observed.checks:
             traceless = self.oracle.mesh != "none"
             checks = list(oracle_check_cells(host, kinds, self.rng, self.oracle.analytic, traceless=traceless))

@@ -12,7 +12,7 @@ from farfield.oracles.observation import KINDS
 from farfield.service.campaign.decision import Decision, Proposal, Stop
 from farfield.service.campaign.loop import Loop
 from farfield.service.cells import ForceConstantCell, Size, next_rung
-from farfield.service.cells.ladder import is_complete, next_complete
+from farfield.service.cells.ladder import is_complete, next_complete, reaches
 from farfield.service.estimates import Estimate
 from farfield.service.proposals.choice import name
 from farfield.service.proposals.cost import FittedCost, fit_cost
@@ -66,7 +66,7 @@ def _ladder(loop: Loop, following: Decision, expected: float, cost: FittedCost) 
     size = asked or next_rung(host, loop.state.rung or problem.first_size)
     kinds = "".join(k for k in KINDS if k in loop.oracle.supports)
     rungs: list[Rung] = []
-    while max(size) < loop.config.target.size:
+    while not reaches(size, problem.target.size):
         natoms = problem.cell(size).natoms
         price = cost(natoms, "verification") + _reference(loop, size, cost)
         if not rungs:
@@ -95,7 +95,7 @@ def _purchases(loop: Loop, cost: FittedCost) -> Iterator[Purchase]:
         calls = strain_count(host)
         yield Purchase("v", f"{calls} strained cells", calls * cost(host.nb, "strain"))
     larger = next_complete(host, state.fc_size) if state.fc_size is not None else None
-    if larger is None or max(larger) > loop.config.target.size:
+    if larger is None or any(a > b for a, b in zip(larger, loop.problem.target.size, strict=True)):
         return
     cell = ForceConstantCell(host, larger)
     calls = sum(len(cell.signs(d)) for d in cell.displacements)

@@ -20,7 +20,7 @@ from farfield.service.campaign.state import State
 from farfield.service.campaign.summary import summarise
 from farfield.service.campaign.training import TrainingSet
 from farfield.service.cells import next_rung
-from farfield.service.cells.ladder import next_complete
+from farfield.service.cells.ladder import next_complete, reaches
 from farfield.service.estimates import Estimate
 from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import choose
@@ -88,7 +88,7 @@ class Rounds:
         self.state.eta_previous = estimate.eta_geo
         action = choose(estimate, self._facts())
         self.state.fit_fc, self.state.fit_v, self.state.fc_boost = action.fit_fc, action.fit_v, action.fc_boost
-        if action.verify is not None and max(action.verify) >= self.config.target.size:
+        if action.verify is not None and reaches(action.verify, self.problem.target.size):
             self.stop = ending.ladder_ended(action.verify, self.config.target.size)
             self._write(estimate, "the ladder has reached the target cell")
             return
@@ -198,7 +198,7 @@ class Rounds:
         s, host = self.state, self.problem.host
         rung = next_rung(host, s.rung or self.problem.first_size)
         larger = next_complete(host, s.fc_size) if s.fc_size else None
-        if larger is not None and max(larger) > self.config.target.size:
+        if larger is not None and any(a > b for a, b in zip(larger, self.problem.target.size, strict=True)):
             larger = None
         return Facts(s.fit_fc, s.fit_v, s.fc_boost, s.fc_size, larger, rung, self.config.target.tol_geo)
 

@@ -6,9 +6,12 @@ What a key means to people is written once, in its description: the commented te
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from farfield.service.cells import Defect, Host
 
 __all__ = [
     "BudgetSection",
@@ -27,6 +30,9 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Fractional = tuple[float, float, float]
+Placed = tuple[str, float, float, float]
+EXTENDED = ("dislocation", "surface", "grain boundary", "stacking fault", "interface", "crack")
+"""Not treated (decisions C12)."""
 
 
 class Section(BaseModel):
@@ -62,18 +68,55 @@ class HostSection(Section):
     species: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         default=("Cu",), min_length=1, description="one element; two for rocksalt and b2"
     )
-    lattice: str = Field(default="fcc", description="fcc, bcc, diamond, zincblende, rocksalt or b2")
-    lattice_constant: Positive | Literal["oracle"] = Field(
-        default="oracle", description='"oracle": from a 7-point equation of state; or a number, Å'
+    lattice: str = Field(default="fcc", description="fcc, bcc, hcp, diamond, zincblende, rocksalt or b2")
+    lattice_constant: Positive | Literal["oracle", "given"] = Field(
+        default="oracle",
+        description='"oracle": all that symmetry leaves free, from 7 points each; a number, Å; "given": as in the file',
+    )
+    c_over_a: Positive | None = Field(default=None, description="c/a of hcp; a first guess where the oracle decides")
+    file: str | None = Field(default=None, description="a crystal of one's own, any cell ASE reads, e.g. Mg2Si.cif")
+    cell: tuple[Fractional, Fractional, Fractional] | None = Field(
+        default=None, description="its conventional cell, three vectors in Å; read from the file"
+    )
+    sites: tuple[Placed, ...] | None = Field(
+        default=None, description='its sites, [["Mg", x, y, z], ...] in units of the cell; read from the file'
     )
     polar: bool | None = Field(default=None, description="false silences the warning about polar hosts")
+
+    @model_validator(mode="after")
+    def _one_crystal(self) -> HostSection:
+        if (self.cell is None) != (self.sites is None):
+            raise ValueError("host.cell and host.sites go together; give both or a host.file")
+        if self.cell is None and self.lattice_constant == "given":
+            raise ValueError('lattice_constant = "given" is for a host of one\'s own; give a number in Å, or "oracle"')
+        if self.cell is not None and isinstance(self.lattice_constant, float):
+            raise ValueError('the lattice_constant of a host of one\'s own is "oracle" or "given", as in its cell')
+        return self
+
+    def make(self, a: float | None = None) -> Host:
+        """The host with lattice constant `a` (Å); None: as given, or a first guess. Raises CrystalError."""
+        from farfield.service.cells.description import described_host
+
+        return described_host(self.model_dump(), (a, None, None))
 
 
 class DefectSection(Section):
     """How the host is changed."""
 
-    kind: Literal["vacancy", "interstitial", "substitution"] = Field(
-        default="vacancy", description="vacancy, interstitial or substitution"
+    kind: Literal["vacancy", "interstitial", "substitution", "complex"] = Field(
+        default="vacancy", description="vacancy, interstitial, substitution, or complex (the lists below, or a file)"
+    )
+    file: str | None = Field(
+        default=None, description="a supercell of the host that holds the defect, any file ASE reads; kind complex"
+    )
+    removed: tuple[tuple[int, int, int, int], ...] = Field(
+        default=(), description="complex: sites taken out, [[site, i, j, k], ...] in conventional cell (i, j, k)"
+    )
+    changed: tuple[tuple[int, int, int, int, str], ...] = Field(
+        default=(), description='complex: sites that change their element, [[site, i, j, k, "C"], ...]'
+    )
+    added: tuple[Placed, ...] = Field(
+        default=(), description='complex: atoms put in, [["C", x, y, z], ...] in conventional cells'
     )
     species: str | None = Field(
         default=None, description="element put in (substitution; interstitial: default the host's)"
@@ -84,6 +127,22 @@ class DefectSection(Section):
         description="interstitial: octahedral, tetrahedral, dumbbell-100 (110, 111) or [x, y, z] in conventional cells",
     )
     charge: int = Field(default=0, description="charged defects are refused: only 0")
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _treated(cls, kind: Any) -> Any:
+        if str(kind).replace("-", " ").replace("_", " ") in EXTENDED:
+            raise ValueError(
+                f"a {kind} is no point defect: its far field decays too slowly for the estimates, so it is refused; "
+                "use vacancy, interstitial, substitution or complex"
+            )
+        return kind
+
+    def make(self, host: Host) -> Defect:
+        """The defect in `host`. Raises CrystalError for what does not fit."""
+        from farfield.service.cells.description import described_defect
+
+        return described_defect(self.model_dump(), host)
 
     @field_validator("charge")
     @classmethod

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from farfield.oracles.noise import Noise
 from farfield.oracles.packing import pack, unpack
 from farfield.service.cells import Size
+from farfield.service.cells.description import Geometry
+from farfield.service.cells.host import Rows
 
 __all__ = ["State"]
 
@@ -25,16 +27,20 @@ Array = NDArray[np.float64]
 class State:
     """See the fields.
 
-    `phase`: "lattice" -> "start" -> "rounds". `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`:
-    whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it
-    grew; `stalls`: successive rungs on which the refit did not halve the core residual. `withdrawn`: calculations kept
-    out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`: the oracle's, None before it is
-    measured and in states stored by earlier versions. `solution`: scalars of the round's surrogate. Arrays: `u` (N, 3)
-    Å in the target cell, `coefficients` (K,), `old_u` of the round before.
+    `phase`: "lattice" -> "start" -> "rounds". `scan`: which of the host's free parameters is looked for (`lattice`);
+    `shape`, `sites`: what was found beside the lattice constant. `rung`: the largest cell trained on or asked for.
+    `fit_fc`, `fit_v`: whether FC and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis
+    and how often it grew; `stalls`: successive rungs on which the refit did not halve the core residual.
+    `withdrawn`: calculations kept out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`:
+    the oracle's, None before it is measured and in states stored by earlier versions. `solution`: scalars of the
+    round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients` (K,), `old_u` of the round before.
     """
 
     phase: str = "lattice"
     lattice_constant: float | None = None
+    scan: int = 0
+    shape: list[list[float]] | None = None
+    sites: list[list[float]] | None = None
     rung: Size | None = None
     fc_size: Size | None = None
     level: int = 0
@@ -58,6 +64,15 @@ class State:
     coefficients: Array | None = None
 
     _ARRAYS = ("u", "old_u", "coefficients")
+
+    @property
+    def geometry(self) -> Geometry:
+        """Lattice constant, shape and sites, as `Problem` takes them."""
+
+        def rows(values: list[list[float]] | None) -> Rows | None:
+            return None if values is None else tuple((x, y, z) for x, y, z in values)
+
+        return self.lattice_constant, rows(self.shape), rows(self.sites)
 
     def to_bytes(self) -> bytes:
         """Packed state; bytes are equal for equal states."""

@@ -2,8 +2,10 @@
 
 from farfield.service.cells.defect import Defect, DefectCell
 from farfield.service.cells.displacements import Displacement, ForceConstantCell
-from farfield.service.cells.host import LATTICES, Host
+from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size, first_rung, half_width, is_complete, next_rung
+from farfield.service.cells.parameters import Parameter, free_parameters
+from farfield.service.cells.prototypes import LATTICES
 from farfield.service.cells.strains import random_shifts, shift_scale, strain_pairs, strained, sublattices
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "Displacement",
     "ForceConstantCell",
     "Host",
+    "Parameter",
     "Size",
     "first_rung",
+    "free_parameters",
     "half_width",
     "is_complete",
     "next_rung",

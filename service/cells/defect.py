@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from farfield.errors import CrystalError
 from farfield.service.cells.host import Host
+from farfield.service.cells.images import is_box, minimum_image
 from farfield.service.cells.ladder import Size, half_width
 
 __all__ = ["INTERSTITIALS", "Defect", "DefectCell"]
@@ -20,7 +22,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 INTERSTITIALS: dict[str, dict[str, tuple[float, float, float]]] = {
-    "octahedral": {"fcc": (0.5, 0.5, 0.5), "bcc": (0.5, 0.5, 0.0), "b2": (0.5, 0.5, 0.0)},
+    "octahedral": {
+        "fcc": (0.5, 0.5, 0.5),
+        "bcc": (0.5, 0.5, 0.0),
+        "b2": (0.5, 0.5, 0.0),
+        "hcp": (0.0, 2 / 3, 0.25),
+    },
     "tetrahedral": {
         "fcc": (0.25, 0.25, 0.25),
         "bcc": (0.5, 0.25, 0.0),
@@ -38,16 +45,32 @@ FACE = 1e-3
 _DUMBBELLS = {"dumbbell-100": (1, 0, 0), "dumbbell-110": (1, 1, 0), "dumbbell-111": (1, 1, 1)}
 
 
+Site = int | tuple[int, int, int, int]
+
+
+def place(site: Site) -> tuple[int, Index]:
+    """The basis index of a site and its cell (3,)."""
+    if isinstance(site, tuple):
+        return site[0], np.array(site[1:], np.int64)
+    return int(site), np.zeros(3, np.int64)
+
+
+def plain(site: Site) -> Site:
+    """The short form of a site in the origin cell."""
+    return site[0] if isinstance(site, tuple) and not any(site[1:]) else site
+
+
 @dataclass(frozen=True)
 class Defect:
-    """How the host is changed, in its origin cell.
+    """How the host is changed, in and about its origin cell.
 
-    `removed`: basis sites taken out; `changed`: (basis site, species); `added`: (species, fractional position).
+    `removed`: sites taken out; `changed`: (site, species); `added`: (species, position in conventional cells). A site
+    is the index of a basis site of the origin cell, or (basis site, i, j, k) with the cell it lies in.
     `dumbbell`: direction along which an added atom and the site it shares part (Å apart: 0.8 r_nn), or None.
     """
 
-    removed: tuple[int, ...] = ()
-    changed: tuple[tuple[int, str], ...] = ()
+    removed: tuple[Site, ...] = ()
+    changed: tuple[tuple[Site, str], ...] = ()
     added: tuple[tuple[str, tuple[float, float, float]], ...] = ()
     dumbbell: tuple[float, float, float] | None = None
 
@@ -73,7 +96,7 @@ class Defect:
                 raise CrystalError("a substitution needs a species other than the one on its site; set defect.species")
             return cls(changed=((site, species),))
         if kind != "interstitial":
-            raise CrystalError(f"unknown defect {kind!r}; use vacancy, interstitial or substitution")
+            raise CrystalError(f"unknown defect {kind!r}; use vacancy, interstitial, substitution or complex")
         species = species or host.symbols[site]
         if position is None:
             raise CrystalError("an interstitial needs defect.position: a name such as 'octahedral' or [x, y, z]")
@@ -97,18 +120,53 @@ class Defect:
             raise CrystalError("the interstitial sits on a host site; use a dumbbell or move it")
         return cls(added=((species, (x, y, z)),))
 
+    @classmethod
+    def assembled(
+        cls,
+        host: Host,
+        removed: Sequence[Site],
+        changed: Sequence[tuple[Site, str]],
+        added: Sequence[tuple[str, tuple[float, float, float]]],
+    ) -> Defect:
+        """A defect of several parts. Raises CrystalError for sites named twice, off the host, or nothing at all."""
+        if not (removed or changed or added):
+            raise CrystalError("a complex defect needs defect.removed, defect.changed, defect.added or a defect.file")
+        sites = [*removed, *(s for s, _ in changed)]
+        for site in sites:
+            if not 0 <= place(site)[0] < host.nb:
+                raise CrystalError(f"defect site {place(site)[0]} is not one of the host's 0..{host.nb - 1}")
+        if len({(place(s)[0], *place(s)[1].tolist()) for s in sites}) < len(sites):
+            raise CrystalError("the defect names a site twice; take one out")
+        for site, s in changed:
+            if s == host.symbols[place(site)[0]]:
+                raise CrystalError(f"defect.changed puts {s} where {s} is already; name another element")
+        for s in [*(s for _, s in changed), *(s for s, _ in added)]:
+            if atomic_numbers.get(s, 0) == 0:
+                raise CrystalError(f"unknown element {s!r} in the defect; use a symbol such as Cu")
+        return cls(tuple(map(plain, removed)), tuple((plain(s), name) for s, name in changed), tuple(added))
+
     def centre(self, host: Host) -> Array:
         """The defect's centre in units of the conventional cell (3,)."""
-        points = [host.basis[b] for b in self.removed] + [host.basis[b] for b, _ in self.changed]
-        points += [np.array(p) for _, p in self.added]
-        return np.asarray(np.mean(points, axis=0), float)
+        return np.asarray(np.mean(self._points(host), axis=0), float)
+
+    def extent(self, host: Host) -> float:
+        """Distance of its farthest part from the centre, Å."""
+        away = (np.array(self._points(host)) - self.centre(host)) @ host.cell
+        return float(np.linalg.norm(away, axis=1).max())
+
+    def _points(self, host: Host) -> list[Array]:
+        sites = [place(s) for s in self.removed] + [place(s) for s, _ in self.changed]
+        points: list[Array] = [host.basis[b] + cell for b, cell in sites]
+        return points + [np.array(p, float) for _, p in self.added]
 
     def excess(self, host: Host) -> dict[str, int]:
         """dN_s: atoms of each species beyond the perfect supercell."""
         out: dict[str, int] = {}
-        for b in self.removed:
+        for site in self.removed:
+            b = place(site)[0]
             out[host.symbols[b]] = out.get(host.symbols[b], 0) - 1
-        for b, s in self.changed:
+        for site, s in self.changed:
+            b = place(site)[0]
             out[host.symbols[b]] = out.get(host.symbols[b], 0) - 1
             out[s] = out.get(s, 0) + 1
         for s, _ in self.added:
@@ -133,10 +191,10 @@ class DefectCell:
         positions = host.positions(size)
         self.nsites = len(positions)
         keep = np.ones(self.nsites, bool)
-        keep[list(defect.removed)] = False
+        keep[[self._index(s) for s in defect.removed]] = False
         symbols = list(host.symbols) * (self.nsites // host.nb)
-        for b, s in defect.changed:
-            symbols[b] = s
+        for site, s in defect.changed:
+            symbols[self._index(site)] = s
         extra = np.array([p for _, p in defect.added], float).reshape(-1, 3) @ host.cell
         self.x0: Array = np.vstack([positions[keep], extra])
         self.symbols: list[str] = [s for s, k in zip(symbols, keep, strict=True) if k] + [s for s, _ in defect.added]
@@ -144,6 +202,11 @@ class DefectCell:
         self.added = len(extra)
         self.cell = host.supercell_vectors(size)
         self.natoms = len(self.x0)
+
+    def _index(self, site: Site) -> int:
+        b, cell = place(site)
+        i, j, k = (int(c) % n for c, n in zip(cell, self.size, strict=True))
+        return ((i * self.size[1] + j) * self.size[2] + k) * self.host.nb + b
 
     @property
     def n_cells(self) -> int:
@@ -184,7 +247,8 @@ class DefectCell:
         """Ideal positions relative to the centre, each in the cell [-1/2, 1/2) of the supercell, Å."""
         f = (self.x0 @ np.linalg.inv(self.host.cell) - self.defect.centre(self.host)) / np.array(self.size)
         f -= np.floor(f + 0.5 + 1e-9)
-        return np.asarray((f * np.array(self.size)) @ self.host.cell)
+        r = np.asarray((f * np.array(self.size)) @ self.host.cell)
+        return r if is_box(self.cell) else minimum_image(r, self.cell)
 
     def atoms(self, u: Array) -> Atoms:
         """The cell displaced by `u` (N, 3) Å."""
@@ -252,8 +316,7 @@ class DefectCell:
         both = (bi >= 0) & (bj >= 0)
         bi, bj = bi[both], bj[both]
         for k in range(self.natoms - self.added, self.natoms):
-            f = (self.x0[:k] - self.x0[k]) @ np.linalg.inv(self.cell)
-            d = np.linalg.norm((f - np.rint(f)) @ self.cell, axis=1)
+            d = np.linalg.norm(minimum_image(self.x0[:k] - self.x0[k], self.cell), axis=1)
             near = np.flatnonzero(d <= self.host.stencil)
             bi = np.concatenate([bi, near, np.full(len(near), k)])
             bj = np.concatenate([bj, np.full(len(near), k), near])

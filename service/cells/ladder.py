@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from farfield.service.cells.host import Host
 
-__all__ = ["Size", "first_rung", "half_width", "heights", "is_complete", "next_complete", "next_rung"]
+__all__ = [
+    "Size",
+    "even_cell",
+    "first_rung",
+    "half_width",
+    "heights",
+    "is_complete",
+    "next_complete",
+    "next_rung",
+    "reaches",
+]
 
 Size = tuple[int, int, int]
 
@@ -52,6 +62,20 @@ def first_rung(host: Host, minimum: float) -> Size:
     while half_width(host, size) < minimum or not is_complete(host, size):
         size = next_rung(host, size)
     return size
+
+
+def reaches(size: Size, target: Size) -> bool:
+    """Whether a rung is as large as the target cell in some direction."""
+    return any(a >= b for a, b in zip(size, target, strict=True))
+
+
+def even_cell(host: Host, count: int) -> Size:
+    """The supercell of `count` cells per edge: of a conventional cell that is no cube, as many as make every height at
+    least `count` times the edge of a cube of its volume."""
+    if host.cubic:
+        return count, count, count
+    n = np.ceil(count * host.volume ** (1 / 3) / heights(host, (1, 1, 1)) - 1e-6).astype(int)
+    return int(n[0]), int(n[1]), int(n[2])
 
 
 def next_complete(host: Host, size: Size) -> Size:

@@ -108,6 +108,7 @@ def _write(proposals: Iterable[Proposal], path: Path) -> None:
 def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:
     """The steps after the first decision as they are expected; the estimate decides how far they go."""
     from farfield.service.cells import ForceConstantCell, next_rung
+    from farfield.service.cells.ladder import reaches
     from farfield.service.proposals.opening import strain_count
 
     kinds = "EFV" if virials else "EF"
@@ -138,7 +139,7 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> li
     size = first
     for _ in range(RUNGS):
         size = next_rung(problem.host, size)
-        if max(size) >= problem.config.target.size:
+        if reaches(size, problem.target.size):
             break
         step("if the tolerance is not met: verify", size, problem.cell(size).natoms, f"1 {kinds}", 1)
     return out

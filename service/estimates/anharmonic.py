@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farfield.service.cells import DefectCell, Host
+from farfield.service.cells.images import minimum_image
 from farfield.service.cells.symmetry import operations
 from farfield.service.estimates.virial import piola
 
-__all__ = ["StressMismatch", "quadratic_force", "stress_mismatch"]
+__all__ = ["StressMismatch", "invariant_tensors", "quadratic_force", "stress_mismatch"]
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def stress_mismatch(host: Host, zero: Array, strained: Sequence[tuple[Array, Arr
     """Fit C and C3, invariant under the host's point group, to the mismatch V - V^h: `zero` (6,) at no strain,
     `strained` pairs (strain (3, 3), mismatch (6,)), eV for `natoms` atoms. Least squares on the second Piola stress.
     """
-    invariants2, invariants3 = _invariants(host)
+    invariants2, invariants3 = invariant_tensors(host)
     S0 = piola(zero, np.zeros((3, 3)), natoms)
     rows, rhs = [], []
     for e, virial in strained:
@@ -67,7 +68,7 @@ def stress_mismatch(host: Host, zero: Array, strained: Sequence[tuple[Array, Arr
 
 
 @lru_cache(maxsize=8)
-def _invariants(host: Host) -> tuple[list[Array], list[Array]]:
+def invariant_tensors(host: Host) -> tuple[list[Array], list[Array]]:
     """Bases of the symmetric rank-4 and rank-6 tensors that the point group leaves alone (3 and 6 of them if cubic)."""
     unique = {tuple(np.round(g.rotation, 6).ravel()) for g in operations(host, (1, 1, 1))}
     rotations = [np.array(r).reshape(3, 3) for r in sorted(unique)]
@@ -119,8 +120,7 @@ def quadratic_force(mismatch: StressMismatch, target: DefectCell, u: Array, outs
     The gradient at a site is the least-squares fit over its stencil bonds; the force is its transpose on the stress.
     """
     i, j = target.bonds
-    fractions = (target.x0[j] - target.x0[i]) @ np.linalg.inv(target.cell)
-    rho = (fractions - np.rint(fractions)) @ target.cell
+    rho = minimum_image(target.x0[j] - target.x0[i], target.cell)
     n = target.natoms
     moment = np.zeros((n, 3, 3))
     np.add.at(moment, i, rho[:, :, None] * rho[:, None, :])

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from farfield.oracles.observation import VOIGT
 from farfield.service.cells import DefectCell, Host
+from farfield.service.cells.images import minimum_image
+from farfield.service.estimates.anharmonic import invariant_tensors
 from farfield.service.estimates.lattice import LatticeOperator, interpolate
 from farfield.service.estimates.virial import full
 
@@ -30,11 +32,14 @@ class Dilute:
     elastic: Array
 
 
-def elastic_constants(pairs: Sequence[tuple[Array, Array, Array]], volume: float) -> Array:
+def elastic_constants(pairs: Sequence[tuple[Array, Array, Array]], volume: float, host: Host | None = None) -> Array:
     """C (6, 6) in eV/Å^3 at clamped ions, from strain pairs (strain (3, 3), V at +e (6,), V at -e (6,)) of a cell.
 
-    Least squares for a cubic crystal in its axes: C11, C12, C44 from the odd part of the stress -V / volume.
+    Least squares on the odd part of the stress -V / volume: C11, C12, C44 of a cubic crystal in its axes, all that
+    the point group of `host` leaves of any other.
     """
+    if host is not None and not host.cubic:
+        return _of_any_symmetry(pairs, volume, host)
     rows, rhs = [], []
     for e, plus, minus in pairs:
         stress = -(full(plus) - full(minus)) / (2 * volume)
@@ -50,6 +55,18 @@ def elastic_constants(pairs: Sequence[tuple[Array, Array, Array]], volume: float
     C[range(3), range(3)] = c11
     C[range(3, 6), range(3, 6)] = c44
     return C
+
+
+def _of_any_symmetry(pairs: Sequence[tuple[Array, Array, Array]], volume: float, host: Host) -> Array:
+    basis = invariant_tensors(host)[0]
+    rows, rhs = [], []
+    for e, plus, minus in pairs:
+        stress = -(full(plus) - full(minus)) / (2 * volume)
+        rows.append(np.array([np.einsum("ijkl,kl->ij", t, e).ravel() for t in basis]).T)
+        rhs.append(stress.ravel())
+    c = np.linalg.lstsq(np.vstack(rows), np.concatenate(rhs), rcond=None)[0]
+    tensor = np.einsum("a,aijkl->ijkl", c, np.array(basis))
+    return np.array([[tensor[a, b, k, m] for k, m in VOIGT] for a, b in VOIGT])
 
 
 def image_correction(dipole: Array, target: DefectCell, constants: Array) -> float:
@@ -74,8 +91,7 @@ def image_correction(dipole: Array, target: DefectCell, constants: Array) -> flo
 def dipole_forces(dipole: Array, host: Host, size: tuple[int, int, int], centre: Array) -> Array:
     """Forces (N_sites, 3) in eV/Å on the sites around `centre` (conventional-cell units) with sum f (x) r = P."""
     f = (host.site_fractions(size) - centre) / np.array(size)
-    f -= np.floor(f + 0.5 + 1e-9)
-    r = (f * np.array(size)) @ host.cell
+    r = minimum_image((f * np.array(size)) @ host.cell, host.supercell_vectors(size))
     d = np.linalg.norm(r, axis=1)
     near = (d > 1e-6) & (d <= max(host.stencil, 1.01 * np.sort(d[d > 1e-6])[0]))
     moment = r[near].T @ r[near]
@@ -94,10 +110,9 @@ def dilute_limit(
 ) -> Dilute:
     """Dipole from the verification call's virial (6,) and one host cell's (6,), both eV; see `Dilute`."""
     dipole = defect_virial - cell.n_cells * host_virial
-    volume = abs(float(np.linalg.det(cell.host.cell)))
-    C = elastic_constants(host_pairs, volume)
-    bulk = (C[0, 0] + 2 * C[0, 1]) / 3
-    relaxation = float(dipole[:3].sum() / (3 * bulk)) if bulk > 0 else None
+    C = elastic_constants(host_pairs, cell.host.volume, cell.host)
+    stable = bool(np.linalg.eigvalsh(C).min() > 0)
+    relaxation = float(np.linalg.solve(C, dipole)[:3].sum()) if stable else None
     return Dilute(dipole, relaxation, image_correction(dipole, target, constants), C)
 
 

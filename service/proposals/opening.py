@@ -16,6 +16,7 @@ from farfield.service.cells import (
     DefectCell,
     ForceConstantCell,
     Host,
+    Parameter,
     Size,
     random_shifts,
     strain_pairs,
@@ -40,6 +41,8 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 
 UNIT: Size = (1, 1, 1)
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
+SITES_SPAN = 0.1
+"""Å that sites move to either side where symmetry leaves them free."""
 STRAIN, STRAIN_PAIRS = 0.02, 6
 SHIFTED = 6
 """Strained cells with shifted sublattices, where the primitive cell has more than one site."""
@@ -56,6 +59,17 @@ def lattice_cells(host: Host, kinds: tuple[str, ...]) -> Iterator[Candidate]:
         a = float(np.round(host.a * (1 + s), 8))
         atoms = host.with_constant(a).atoms()
         yield rounded(atoms), kinds, "lattice constant", "lattice constant", UNIT, {"a": a}
+
+
+def parameter_cells(
+    host: Host, parameter: Parameter, factor: float, scan: int, kinds: tuple[str, ...]
+) -> Iterator[Candidate]:
+    """Seven conventional cells along a free parameter of the host, `factor` times as far apart as usual."""
+    span = (SITES_SPAN if parameter.name == "sites" else LATTICE_SPAN) * factor
+    for s in np.linspace(-span, span, LATTICE_POINTS):
+        x = float(np.round(s, 8))
+        atoms = parameter.deform(host, x).atoms()
+        yield rounded(atoms), kinds, "lattice constant", "lattice constant", UNIT, {"a": x, "scan": scan}
 
 
 def oracle_check_cells(

@@ -60,10 +60,10 @@ def elastic(data: CampaignData) -> tuple[Elastic, Elastic] | None:
         return None
     perfect = [x.virial for x in data.by_role("reference") if x.rung == (1, 1, 1) and x.virial is not None]
     virials = (perfect[0] if perfect else None, final.snapshot.surrogate.evaluate(data.host.atoms())[2])
-    volume = data.host.a**3
+    volume = data.host.volume
     out = []
     for k, virial in enumerate(virials):
-        C = elastic_constants([(p[1][0], p[1][1 + k], p[-1][1 + k]) for p in whole], volume) / units.GPa
+        C = elastic_constants([(p[1][0], p[1][1 + k], p[-1][1 + k]) for p in whole], volume, data.host) / units.GPa
         pressure = None if virial is None else float(virial[:3].sum() / (3 * volume) / units.GPa)
         out.append(Elastic(float(C[0, 0]), float(C[0, 1]), float(C[3, 3]), pressure))
     return out[0], out[1]

@@ -19,6 +19,9 @@ from farfield.errors import RecordError
 from farfield.oracles.noise import Noise
 from farfield.oracles.packing import unpack
 from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
+from farfield.service.cells.description import Geometry, described_defect, described_host
+from farfield.service.cells.host import Rows
+from farfield.service.cells.ladder import even_cell
 from farfield.service.estimates import Estimate
 from farfield.service.surrogate import Basis, Surrogate
 
@@ -61,10 +64,11 @@ class Label:
 class Snapshot:
     """The part of the loop's stored state that a report shows: the surrogate of a round and its solution u^h.
 
-    `u` (N, 3) Å in the target cell. Both are None before the first fit.
+    `geometry`: lattice constant, shape and sites of the host, as `Problem` takes them. `u` (N, 3) Å in the target cell;
+    it and the surrogate are None before the first fit.
     """
 
-    lattice_constant: float | None
+    geometry: Geometry
     fit_fc: bool
     fit_v: bool
     u: Array | None
@@ -81,12 +85,16 @@ class Snapshot:
         except ValueError as fault:  # BasisError, of another version, is one
             raise RecordError(f"a decision's state cannot be read ({fault}); use the version that wrote it") from fault
         return cls(
-            header.get("lattice_constant"),
+            (header.get("lattice_constant"), _rows(header.get("shape")), _rows(header.get("sites"))),
             bool(header.get("fit_fc")),
             bool(header.get("fit_v")),
             arrays.get("u"),
             surrogate,
         )
+
+
+def _rows(values: Any) -> Rows | None:
+    return None if values is None else tuple((float(x), float(y), float(z)) for x, y, z in values)
 
 
 @dataclass(frozen=True)
@@ -199,26 +207,19 @@ class CampaignData:
 
     @cached_property
     def host(self) -> Host:
-        """The host at the lattice constant of the last round."""
-        constants = [r.snapshot.lattice_constant for r in self.rounds]
-        known = [a for a in constants if a is not None]
-        h = self.config["host"]
-        given = None if h["lattice_constant"] == "oracle" else float(h["lattice_constant"])
-        return Host.named(str(h["lattice"]), list(h["species"]), known[-1] if known else given)
+        """The host as the last round has it."""
+        known = [g for r in self.rounds if (g := r.snapshot.geometry)[0] is not None]
+        return described_host(self.config["host"], known[-1] if known else (None, None, None))
 
     @cached_property
     def defect(self) -> Defect:
         """The defect."""
-        d = self.config["defect"]
-        return Defect.named(
-            self.host, str(d["kind"]), species=d.get("species"), site=int(d["site"]), position=d.get("position")
-        )
+        return described_defect(self.config["defect"], self.host)
 
     @cached_property
     def target(self) -> DefectCell:
         """The target cell."""
-        n = int(self.config["target"]["size"])
-        return DefectCell(self.host, self.defect, (n, n, n))
+        return DefectCell(self.host, self.defect, even_cell(self.host, int(self.config["target"]["size"])))
 
     @cached_property
     def spent(self) -> dict[int, float]:

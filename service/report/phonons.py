@@ -60,6 +60,11 @@ PATHS: dict[str, tuple[tuple[tuple[str, Point], ...], ...]] = {
     ),
 }
 """Standard paths by lattice type: unbroken pieces of (label, q in units of 2 pi / a). (1,1,0) of fcc is an X point."""
+_AXES: tuple[tuple[tuple[str, Point], ...], ...] = (
+    (("a*/2", (0.5, 0, 0)), ("Γ", (0, 0, 0)), ("b*/2", (0, 0.5, 0))),
+    (("b*/2", (0, 0.5, 0)), ("Γ", (0, 0, 0)), ("c*/2", (0, 0, 0.5))),
+)
+"""Half the reciprocal vectors of the conventional cell, for hosts without a path of their own."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,12 @@ class Path:
 
 
 def band_path(lattice: str, divisions: int = 60) -> Path:
-    """The standard path of a lattice type with `divisions` steps from corner to corner. KeyError if unknown."""
+    """The standard path of a lattice type (of any other, its axes) with `divisions` steps from corner to corner."""
     q: list[Array] = []
     x: list[Array] = []
     ticks: list[tuple[str, float]] = []
     at = 0.0
-    for piece in PATHS[lattice]:
+    for piece in PATHS.get(lattice, _AXES):
         if not ticks or ticks[-1][0] != piece[0][0]:
             ticks.append((piece[0][0], at))
         for (_, start), (label, end) in pairwise(piece):
@@ -111,7 +116,8 @@ def sublattices(host: Host) -> list[list[int]]:
 
 
 def frequencies(host: Host, constants: Array, size: Size, q: Array, *, masses: Sequence[float] | None = None) -> Array:
-    """Frequencies (M, 3 n) in THz, ascending, at wave vectors `q` (M, 3) in units of 2 pi / a; imaginary as negative.
+    """Frequencies (M, 3 n) in THz, ascending, at wave vectors `q` (M, 3) in reciprocal vectors of the
+    conventional cell (2 pi / a of a cubic one); imaginary as negative.
 
     `constants` C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2 of the perfect supercell `size`, as `ForceConstantCell`
     assembles them; n is the number of sites of the primitive cell; `masses` (n_b,) in amu, ASE's by default.
@@ -132,7 +138,7 @@ def frequencies(host: Host, constants: Array, size: Size, q: Array, *, masses: S
         d = np.linalg.norm(images @ host.cell, axis=-1)
         nearest = d <= d.min(axis=1, keepdims=True) + 1e-4
         i, s = np.nonzero(nearest)
-        # The 2 pi / a of q and the a of the positions cancel for a cubic cell.
+        # Reciprocal and direct vectors of the conventional cell cancel.
         phase = np.exp(-2j * np.pi * (np.asarray(q) @ images[i, s].T)) / nearest.sum(axis=1)[i]
         for k in range(n):
             mine = kind[i % host.nb] == k

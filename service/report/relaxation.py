@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from farfield.service.cells import Size, half_width
+from farfield.service.cells.images import minimum_image
 from farfield.service.report.data import CampaignData, size_name
 from farfield.service.report.style import COLORS, INK, MUTED, axes, empty, styled
 
@@ -56,8 +57,7 @@ def shells(data: CampaignData, count: int = SHELLS) -> list[Shell]:
     order = np.argsort(target.radius, kind="stable")
     radius = target.radius[order]
     cuts = np.flatnonzero(np.diff(radius) > SAME * data.host.nearest) + 1
-    f = (target.x0 @ np.linalg.inv(data.host.cell) - target.defect.centre(data.host)) / np.array(target.size)
-    r = ((f - np.rint(f)) * np.array(target.size)) @ data.host.cell
+    r = minimum_image(target.x0 - target.defect.centre(data.host) @ data.host.cell, target.cell)
     strain = target.strain(u)
     size = np.linalg.norm(u, axis=1)
     out = []

@@ -42,11 +42,11 @@ def problem(data: CampaignData) -> str:
         what = f"{d['species']} {what}"
     if isinstance(d.get("position"), str):
         what = f"{d['position']} {what}"
-    n = data.target.size[0]
     noise = f" with noise {data.noise}" if data.noise is not None and not data.noise.none else ""
     return (
         f"{what[:1].upper()}{what[1:]} in {c['host']['lattice']} {species}, a = {data.host.a:.4f} Å; "
-        f"oracle {c['oracle']['name']}{noise}; target cell {size_name((n, n, n))} with {data.target.natoms} atoms"
+        f"oracle {c['oracle']['name']}{noise}; "
+        f"target cell {size_name(data.target.size)} with {data.target.natoms} atoms"
     )
 
 
@@ -74,7 +74,7 @@ def _estimates(data: CampaignData) -> list[Fact]:
     if e.formation_energy_dilute is not None:
         notes.append(f"dilute limit {e.formation_energy_dilute:.{digits}f} eV")
     if e.relaxation_volume is not None and math.isfinite(e.relaxation_volume):
-        per_site = data.host.a**3 / data.host.nb
+        per_site = data.host.volume / data.host.nb
         notes.append(f"relaxation volume {e.relaxation_volume:.2f} Å³ ({e.relaxation_volume / per_site:+.2f} Ω)")
     return [
         Fact("Formation energy", f"{e.formation_energy:.{digits}f} {spread} eV", Markup("; ").join(notes)),

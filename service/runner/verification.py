@@ -177,6 +177,8 @@ def nearest_image(cell: DefectCell, u: Array, other: Array) -> float:
     if len(centre) != 1:
         return best
     site = centre.pop()
+    if isinstance(site, tuple):  # a part away from the origin cell: one site alone never is
+        return best
     sites = cell.on_sites(u)
     for operation in operations(cell.host, cell.size):
         g = to_origin(operation, site, cell.host, cell.size)

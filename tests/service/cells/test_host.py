@@ -5,7 +5,7 @@ import pytest
 
 from farfield.errors import CrystalError
 from farfield.service.cells import LATTICES, Host
-from farfield.service.cells.host import guess_lattice_constant
+from farfield.service.cells.prototypes import guess_lattice_constant
 
 SPECIES = {
     "fcc": ["Cu"],
@@ -44,7 +44,7 @@ def test_guess_from_tables_and_from_radii() -> None:
 @pytest.mark.parametrize(
     ("lattice", "species", "says"),
     [
-        ("hcp", ["Mg"], "unknown lattice"),
+        ("hpc", ["Mg"], "unknown lattice"),
         ("fcc", ["Xx"], "unknown element"),
         ("rocksalt", ["Na"], "2 different species"),
         ("fcc", ["Cu", "Ni"], "1 different species"),

@@ -6,7 +6,7 @@ import pytest
 from farfield.oracles.observation import VOIGT
 from farfield.service.cells import Defect, DefectCell, Host, strain_pairs, strained
 from farfield.service.estimates import eta_v, virial_mismatch
-from farfield.service.estimates.anharmonic import _invariants, quadratic_force, stress_mismatch
+from farfield.service.estimates.anharmonic import invariant_tensors, quadratic_force, stress_mismatch
 from farfield.service.estimates.virial import full, piola
 
 RNG = np.random.default_rng(8)
@@ -17,7 +17,7 @@ class GreenLagrange:
     """W(F) = 1/2 C : E E + 1/6 C3 : E E E per atom with E = (F^T F - 1) / 2: the exact case of decisions C3."""
 
     def __init__(self, scale: float = 1.0) -> None:
-        second, third = _invariants(HOST)
+        second, third = invariant_tensors(HOST)
         self.C = scale * sum(c * t for c, t in zip(RNG.normal(size=len(second)), second, strict=True))
         self.C3 = scale * sum(c * t for c, t in zip(RNG.normal(size=len(third)), third, strict=True))
 
@@ -37,7 +37,7 @@ class GreenLagrange:
 
 
 def test_cubic_crystals_have_three_second_and_six_third_order_constants() -> None:
-    second, third = _invariants(HOST)
+    second, third = invariant_tensors(HOST)
     assert (len(second), len(third)) == (3, 6)
 
 
