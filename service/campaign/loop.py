@@ -112,6 +112,7 @@ class Loop:
                 self._begin(decision, answers)
             elif self._rounds is not None and self._inquire(decision, answers):
                 self._rounds.next(decision)
+                self.problem = self._rounds.problem  # its target may have grown
                 self._stop = self._rounds.stop
         self._told += 1
 
@@ -152,7 +153,7 @@ class Loop:
             raise CampaignError(f"{len(decisions)} decisions but answers to {len(answers)}: the record is not in order")
         loop.state = State.from_bytes(decisions[-1].state)
         loop.state.noise = loop.state.noise or declared(oracle)
-        loop.problem = Problem(config, *loop.state.geometry)
+        loop.problem = Problem(config, *loop.state.geometry, loop.state.edge)
         loop.observed.withdrawn = set(loop.state.withdrawn)
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
             loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))

@@ -24,12 +24,14 @@ NEARER = 0.9
 @dataclass(frozen=True)
 class Problem:
     """Everything that follows from the config, a lattice constant `a` (Å; None: the first guess), and the shape of the
-    cell and sites where symmetry leaves them free (None: as the config has them)."""
+    cell and sites where symmetry leaves them free (None: as the config has them). `edge`: conventional cells per edge
+    of the target, where it was enlarged (C13)."""
 
     config: CampaignConfig
     a: float | None = None
     shape: Rows | None = None
     sites: Rows | None = None
+    edge: int | None = None
 
     @cached_property
     def host(self) -> Host:
@@ -44,7 +46,11 @@ class Problem:
     @cached_property
     def target(self) -> DefectCell:
         """The target cell."""
-        return DefectCell(self.host, self.defect, even_cell(self.host, self.config.target.size))
+        return self.target_of(self.edge or self.config.target.size)
+
+    def target_of(self, edge: int) -> DefectCell:
+        """The target cell with `edge` conventional cells per edge."""
+        return DefectCell(self.host, self.defect, even_cell(self.host, edge))
 
     def cell(self, size: Size) -> DefectCell:
         """The defect in a supercell of `size`."""

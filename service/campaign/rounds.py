@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from farfield.errors import CampaignError
-from farfield.service.campaign import ending, growth, noise
+from farfield.service.campaign import ending, growth, noise, target_size
 from farfield.service.campaign.assessment import assess
 from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.campaign.observed import DefectLabel, Label, Observed
@@ -77,7 +77,14 @@ class Rounds:
             history.pop()  # a new estimate of the same call, with more force constants
         history.append(estimate)
         self.state.estimates = [h.to_json() for h in history]
-        if self._finished(history):
+        finished = self._finished(history)
+        if finished and (grown := self._finite(history)):
+            self.state.eta_previous = estimate.eta_geo
+            action = Action(next_rung(self.problem.host, estimate.rung), grown, None, False, *self._rows())
+            self._proceed(action, decision, label, history[-1])
+            return
+        estimate = history[-1]
+        if finished:
             self.stop = ending.tolerance_met(history[-2].rung, history[-1].rung)
             self._write(estimate, self.stop.reason)
             return
@@ -86,7 +93,10 @@ class Rounds:
             self._write(estimate, self.stop.reason)
             return
         self.state.eta_previous = estimate.eta_geo
-        action = choose(estimate, self._facts())
+        self._proceed(choose(estimate, self._facts()), decision, label, estimate)
+
+    def _proceed(self, action: Action, decision: Decision, label: DefectLabel, estimate: Estimate) -> None:
+        """Refit for `action` and go on, unless the ladder has ended."""
         self.state.fit_fc, self.state.fit_v, self.state.fc_boost = action.fit_fc, action.fit_v, action.fc_boost
         if action.verify is not None and reaches(action.verify, self.problem.target.size):
             self.stop = ending.ladder_ended(action.verify, self.config.target.size)
@@ -97,6 +107,36 @@ class Rounds:
             self._write(estimate, action.reason)
             return
         self._advance(decision.number, label, estimate)
+
+    def _rows(self) -> tuple[bool, bool, float]:
+        return self.state.fit_fc, self.state.fit_v, self.state.fc_boost
+
+    def _finite(self, history: list[Estimate]) -> str:
+        """Whether the target is large enough for the energy (C13): the reason to go on where it had to grow, else "".
+
+        The surrogate is relaxed in a target 1.5 times larger; no call is bought. The last of `history` is told what it
+        made of the energy.
+        """
+        state, solution = self.state, self.current
+        if solution is None or state.u is None:
+            return ""
+        edge = target_size.larger(state.edge or self.config.target.size)
+        larger = self.problem.target_of(edge)
+        error = target_size.energy_change(solution, larger)
+        history[-1] = replace(history[-1], cell=error)
+        state.estimates[-1] = history[-1].to_json()
+        if error is None or error <= self.config.target.tol_energy / target_size.SHARE:
+            return ""
+        before = self.problem.target
+        state.u = larger.extend(before, state.u)
+        state.old_u = None if state.old_u is None else larger.extend(before, state.old_u)
+        state.edge = edge
+        self.problem = replace(self.problem, edge=edge)
+        rung = next_rung(self.problem.host, history[-1].rung)
+        return (
+            f"the target cell of {before.natoms} atoms is too small: E_f changes by {1e3 * error:.2g} meV in one of "
+            f"{larger.natoms}, which takes its place: verify on {name(rung)}"
+        )
 
     def forget(self, gone: Sequence[Label]) -> None:
         """Estimates that used one of the labels that are `gone` do not count any more; nor do stalls."""

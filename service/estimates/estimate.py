@@ -28,6 +28,7 @@ class Estimate:
     `bound_v`, `bound_fold`: the norm forms of T2 (C3, C4), Å.
     `grade`: the largest extrapolation grade of an atom at u^h (`surrogate.grade`), None where a gate failed.
     `noise`: what the oracle's force noise alone would give for `core`, Å (C10); None where it was not measured.
+    `cell`: |E_f^h| in a target 1.5 times larger minus that in the target, eV (C13); None but at the stop.
     `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
     """
 
@@ -72,6 +73,7 @@ class Estimate:
     core_after: float | None = None
     grade: float | None = None
     noise: float | None = None
+    cell: float | None = None
     reason: str = ""
 
     @property

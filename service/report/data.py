@@ -64,11 +64,12 @@ class Label:
 class Snapshot:
     """The part of the loop's stored state that a report shows: the surrogate of a round and its solution u^h.
 
-    `geometry`: lattice constant, shape and sites of the host, as `Problem` takes them. `u` (N, 3) Å in the target cell;
+    `geometry`: lattice constant, shape and sites of the host; `edge` of an enlarged target. `u` (N, 3) Å in the target;
     it and the surrogate are None before the first fit.
     """
 
     geometry: Geometry
+    edge: int | None
     fit_fc: bool
     fit_v: bool
     u: Array | None
@@ -86,6 +87,7 @@ class Snapshot:
             raise RecordError(f"a decision's state cannot be read ({fault}); use the version that wrote it") from fault
         return cls(
             (header.get("lattice_constant"), _rows(header.get("shape")), _rows(header.get("sites"))),
+            header.get("edge"),
             bool(header.get("fit_fc")),
             bool(header.get("fit_v")),
             arrays.get("u"),
@@ -218,8 +220,10 @@ class CampaignData:
 
     @cached_property
     def target(self) -> DefectCell:
-        """The target cell."""
-        return DefectCell(self.host, self.defect, even_cell(self.host, int(self.config["target"]["size"])))
+        """The target cell, as the last round has it."""
+        grown = [r.snapshot.edge for r in self.rounds if r.snapshot.edge is not None]
+        edge = grown[-1] if grown else int(self.config["target"]["size"])
+        return DefectCell(self.host, self.defect, even_cell(self.host, edge))
 
     @cached_property
     def spent(self) -> dict[int, float]:
