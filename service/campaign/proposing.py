@@ -127,6 +127,10 @@ class Proposing:
             out += self._references(action.verify)
             atoms = verification_cell(cell, p.target, s.u, sigma, self.rng)
             out.append((atoms, self.kinds, "verification", "core", action.verify, {"rattle": sigma}))
+            if s.second is not None:  # of two basins so near in energy the first surrogate cannot tell which is lower
+                first = p.cell(p.first_size)
+                other = rounded(first.atoms(first.restrict(p.target, s.second)))
+                out.append((other, self.kinds, "training", "basin", p.first_size, {"rattle": 0.0}))
         elif action.fc_size is None:
             s.verification = None
             out += self._repair()

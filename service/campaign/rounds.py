@@ -169,6 +169,7 @@ class Rounds:
             self.state.old_u = old
         if all(fresh.gates[g] for g in ("relaxed", "sampled range")):  # else repairs start from the last sound one
             self.state.u = fresh.solution.u
+        self.state.second = None if self.state.estimates else fresh.solution.second
         self.state.coefficients = fresh.solution.surrogate.coefficients
         self.state.basis = fresh.solution.surrogate.basis.to_json()
         self.state.solution = fresh.summary

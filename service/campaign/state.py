@@ -34,7 +34,8 @@ class State:
     did not halve the core residual.
     `withdrawn`: calculations kept out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`:
     the oracle's, None before it is measured and in states stored by earlier versions. `solution`: scalars of the
-    round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients` (K,), `old_u` of the round before.
+    round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients` (K,), `old_u` of the round before,
+    `second` (N, 3) Å of another basin that the first surrogate has within 0.1 eV (C11).
     """
 
     phase: str = "lattice"
@@ -64,8 +65,9 @@ class State:
     u: Array | None = None
     old_u: Array | None = None
     coefficients: Array | None = None
+    second: Array | None = None
 
-    _ARRAYS = ("u", "old_u", "coefficients")
+    _ARRAYS = ("u", "old_u", "coefficients", "second")
 
     @property
     def geometry(self) -> Geometry:

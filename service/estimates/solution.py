@@ -33,7 +33,8 @@ class Solution:
     """A surrogate and its equilibrium in the target cell.
 
     `relaxation`: u^h (N, 3) Å and its energy; `reference` E^h of one host cell, eV; `constants` the surrogate's force
-    constants on the target's grid; `others` energies of other minima within 0.1 eV of the lowest, eV above it.
+    constants on the target's grid; `others` energies of other minima within 0.1 eV of the lowest, eV above it, and
+    `second` the displacement of the lowest of them.
     """
 
     surrogate: Surrogate
@@ -42,6 +43,7 @@ class Solution:
     reference: float
     constants: Array
     others: list[float] = field(default_factory=list)
+    second: Array | None = None
 
     @property
     def u(self) -> Array:
@@ -131,8 +133,9 @@ def relaxed(
             winner = k
     best = runs[winner]
     others = [
-        r.energy - best.energy
-        for r in runs
-        if r.converged and r.energy - best.energy < 0.1 and target.norm(r.u - best.u) > 0.1
+        r
+        for r, fine in zip(runs, sound, strict=True)
+        if fine and BASIN_ENERGY < r.energy - best.energy < 0.1 and target.norm(r.u - best.u) > 0.1
     ]
-    return Solution(surrogate, target, best, reference, constants, others)
+    second = min(others, key=lambda r: r.energy).u if others else None
+    return Solution(surrogate, target, best, reference, constants, [r.energy - best.energy for r in others], second)
