@@ -146,6 +146,7 @@ def guided(s: System, changed: dict[str, Any], seed: int, tolerance: float) -> I
         true = float("inf")
         if solution.relaxation.converged and solution.operator.minimum > 0:
             norm = loop.problem.target.norm
+            truths = [u for u in truths if u.shape == solution.u.shape]  # a target that grew has truths of its own
             if all(norm(solution.u - u) > OTHER_BASIN for u in truths):
                 truths.append(relaxed_oracle(oracle, solution)[0])
             true = min(norm(solution.u - u) for u in truths)

@@ -48,6 +48,8 @@ def rehearse(oracle: Oracle, values: dict[str, Any]) -> Iterator[Round]:
         solution = loop.solution
         norm = loop.problem.target.norm
         sound = solution is not None and solution.operator.minimum > 0
+        if solution is not None:  # a target that grew has truths of its own
+            truths = [t for t in truths if t[0].shape == solution.u.shape]
         if sound and all(norm(solution.u - u) > OTHER_BASIN for u, _ in truths):
             truths.append(true_solution(oracle, loop))  # the first, or of the basin that the surrogate went to
         loop.tell(decision, answers)

@@ -26,6 +26,7 @@ from farfield.service.campaign.sections import (
     DefectSection,
     HostSection,
     OracleSection,
+    PhaseSection,
     RunSection,
     Section,
     SurrogateSection,
@@ -66,8 +67,9 @@ class CampaignConfig(Section):
     target: TargetSection = TargetSection()
     oracle: OracleSection = OracleSection()
     surrogate: SurrogateSection = SurrogateSection()
-    references: dict[str, float] = Field(
-        default_factory=dict, description="energy per atom of a reference phase, eV, by species, e.g. C = -9.1"
+    references: dict[str, float | PhaseSection] = Field(
+        default_factory=dict,
+        description='reference phases by species: C = "diamond.cif" (bought from the oracle), or eV per atom, C = -9.1',
     )
     cost: CostSection = CostSection()
     budget: BudgetSection = BudgetSection()

@@ -11,6 +11,7 @@ it by hand; the runner does nothing else with it::
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from farfield.errors import CampaignError
 from farfield.service.campaign import ending, lattice
@@ -153,7 +154,7 @@ class Loop:
             raise CampaignError(f"{len(decisions)} decisions but answers to {len(answers)}: the record is not in order")
         loop.state = State.from_bytes(decisions[-1].state)
         loop.state.noise = loop.state.noise or declared(oracle)
-        loop.problem = Problem(config, *loop.state.geometry, loop.state.edge)
+        loop.problem = Problem(config, *loop.state.geometry, loop.state.edge, tuple(loop.state.phases.items()))
         loop.observed.withdrawn = set(loop.state.withdrawn)
         for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
             loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))
@@ -231,6 +232,8 @@ class Loop:
         if operator.minimum < -UNSTABLE:
             self._stop = ending.unstable_host(operator.minimum, label.size)
             return
+        self.state.phases = dict(sorted(self.observed.phases.items()))
+        self.problem = replace(self.problem, phases=tuple(self.state.phases.items()))
         self.state.phase = "rounds"
         self.state.rung = self.problem.first_size
         self.state.fc_size = label.size

@@ -89,6 +89,7 @@ class Observed:
     `withdrawn`: calculations whose labels are kept out of every fit and estimate, those to come too.
     `equal`: cells equal to one of the oracle check, which tell its noise. `references`: E of one host cell (eV) at the
     mesh of each supercell, and V (6,) of the cell that was bought.
+    `phases`: eV per atom of the reference phases, by species.
     `held`: calculations in doubt, whose labels wait in `aside` until they are confirmed.
     `timings`: what calculations took, by key, where all that was asked of them is there.
     """
@@ -98,6 +99,7 @@ class Observed:
     checks: dict[str, tuple[Proposal, Answer]] = field(default_factory=dict)
     equal: list[tuple[Proposal, Answer]] = field(default_factory=list)
     references: dict[Size, tuple[float, Array | None]] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
     defects: list[DefectLabel] = field(default_factory=list)
     strains: list[StrainLabel] = field(default_factory=list)
     constants: list[ForceConstantLabel] = field(default_factory=list)
@@ -140,6 +142,8 @@ class Observed:
             elif p.role == "reference" and a.energy is not None:
                 cells = int(p.meta.get("cells", p.rung[0] * p.rung[1] * p.rung[2]))
                 self.references[p.rung] = (a.energy / cells, a.virial)
+            elif p.role == "phase" and a.energy is not None:
+                self.phases[str(p.meta["species"])] = a.energy / len(p.atoms)
             elif p.role == "strain" and a.virial is not None:
                 strain = np.array(p.meta["strain"])
                 label = StrainLabel(

@@ -71,7 +71,7 @@ class Rounds:
         if self.current is None:
             raise CampaignError("no surrogate to estimate; the record is not in order")
         result = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
-        estimate = summarise(decision.number, label, result, self.state, self.problem, self.current)
+        estimate = summarise(decision.number, label, result, self.state, self.problem, self.current, self._reference)
         history = [Estimate.from_json(e) for e in self.state.estimates]
         if history and history[-1].rung == estimate.rung:
             history.pop()  # a new estimate of the same call, with more force constants

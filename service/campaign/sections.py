@@ -22,6 +22,7 @@ __all__ = [
     "DefectSection",
     "HostSection",
     "OracleSection",
+    "PhaseSection",
     "RunSection",
     "Section",
     "SurrogateSection",
@@ -98,6 +99,14 @@ class HostSection(Section):
         from farfield.service.cells.description import described_host
 
         return described_host(self.model_dump(), (a, None, None))
+
+
+class PhaseSection(Section):
+    """A reference phase of one species, from a file: its cell is stored."""
+
+    file: str | None = Field(default=None, description="any file ASE reads")
+    cell: tuple[Fractional, Fractional, Fractional] = Field(description="Å")
+    sites: tuple[Placed, ...] = Field(min_length=1, description='[["C", x, y, z], ...] in units of the cell')
 
 
 class DefectSection(Section):

@@ -28,10 +28,10 @@ class State:
     """See the fields.
 
     `phase`: "lattice" -> "start" -> "rounds". `scan`: which of the host's free parameters is looked for (`lattice`);
-    `shape`, `sites`: what was found beside the lattice constant. `edge`: of a target cell that was enlarged. `rung`:
-    the largest cell trained on or asked for. `fit_fc`, `fit_v`: whether FC and V rows are in the fit; `fc_boost`
-    multiplies w_FC. `level`, `enlarged`: the basis and how often it grew; `stalls`: successive rungs on which the refit
-    did not halve the core residual.
+    `shape`, `sites`: what was found beside the lattice constant. `edge`: of a target cell that was enlarged. `phases`:
+    eV per atom of the reference phases. `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`: whether FC
+    and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it grew;
+    `stalls`: successive rungs on which the refit did not halve the core residual.
     `withdrawn`: calculations kept out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`:
     the oracle's, None before it is measured and in states stored by earlier versions. `solution`: scalars of the
     round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients` (K,), `old_u` of the round before,
@@ -44,6 +44,7 @@ class State:
     shape: list[list[float]] | None = None
     sites: list[list[float]] | None = None
     edge: int | None = None
+    phases: dict[str, float] = field(default_factory=dict)
     rung: Size | None = None
     fc_size: Size | None = None
     level: int = 0

@@ -27,6 +27,9 @@ def inlined(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
         out["host"] = _host(host, base)
     if isinstance(defect, Mapping) and isinstance(defect.get("file"), str) and not _parts(defect):
         out["defect"] = _defect(defect, out.get("host", {}), base)
+    phases = out.get("references")
+    if isinstance(phases, Mapping):
+        out["references"] = {s: _phase(s, v, base) if isinstance(v, str) else v for s, v in phases.items()}
     return out
 
 
@@ -66,6 +69,18 @@ def _host(host: Mapping[str, Any], base: Path) -> dict[str, Any]:
     sites = [[s, *map(float, x)] for s, x in zip(crystal.symbols, crystal.basis, strict=True)]
     cell = [[float(x) for x in row] for row in crystal.cell]
     return {**host, "lattice": crystal.lattice, "species": list(crystal.species), "cell": cell, "sites": sites}
+
+
+def _phase(species: Any, file: str, base: Path) -> dict[str, Any]:
+    atoms = read_atoms(base / file)
+    names = atoms.get_chemical_symbols()
+    if set(names) != {species}:
+        raise ConfigError(
+            f"references.{species}: {file} holds {', '.join(sorted(set(names)))}; give the phase of {species} alone",
+            key=f"references.{species}",
+        )
+    sites = [[s, *map(float, x)] for s, x in zip(names, atoms.get_scaled_positions(), strict=True)]
+    return {"file": file, "cell": [[float(x) for x in row] for row in atoms.cell.array], "sites": sites}
 
 
 def _defect(defect: Mapping[str, Any], host: Any, base: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from farfield.service.campaign.assessment import Assessment
+from farfield.service.campaign.chemistry import rich_limits
 from farfield.service.campaign.observed import DefectLabel
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
@@ -24,9 +25,18 @@ to 1.1, where both are below 3 mÅ (docs/effectivity.md)."""
 
 
 def summarise(
-    number: int, label: DefectLabel, a: Assessment, state: State, problem: Problem, solution: Solution
+    number: int,
+    label: DefectLabel,
+    a: Assessment,
+    state: State,
+    problem: Problem,
+    solution: Solution,
+    reference: float,
 ) -> Estimate:
-    """The estimate of decision `number` from the assessment `a` of `solution`, the state's surrogate, on `label`."""
+    """The estimate of decision `number` from the assessment `a` of `solution`, the state's surrogate, on `label`.
+
+    `reference`: E of one host cell, eV.
+    """
     s = state.solution
     target = problem.target
     raw = float(s["formation_energy_raw"])
@@ -42,6 +52,8 @@ def summarise(
         solved = solved and sound
     gates: dict[str, Any] = {**s["gates"], "solver": solved}
     wide = problem.cell(label.size).half_width >= WIDE * solution.surrogate.basis.cutoff
+    shifts = rich_limits(problem.host, problem.defect, problem.potentials, reference)
+    limits = {s: raw + a.energy.total + problem.constant - shift for s, shift in shifts.items()}
     return Estimate(
         decision=number,
         rung=label.size,
@@ -82,4 +94,5 @@ def summarise(
         gates=gates,
         grade=s.get("grade"),
         noise=noise,
+        limits=limits or None,
     )

@@ -79,7 +79,7 @@ def plan(
             "calls": len(first.proposals),
             "core_seconds": sum(oracle.cost(len(p.atoms)) for p in first.proposals),
         },
-        *_ladder(Problem(config), oracle.cost, "V" in oracle.supports),
+        *_ladder(Problem(config), oracle.cost, "V" in oracle.supports, analytic=oracle.analytic),
     ]
     if as_json:
         print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
@@ -105,7 +105,7 @@ def _write(proposals: Iterable[Proposal], path: Path) -> None:
     write(path, images, format="extxyz")
 
 
-def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> list[dict[str, Any]]:
+def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool, *, analytic: bool) -> list[dict[str, Any]]:
     """The steps after the first decision as they are expected; the estimate decides how far they go."""
     from farfield.service.cells import ForceConstantCell, next_rung
     from farfield.service.cells.ladder import reaches
@@ -129,10 +129,11 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool) -> li
     first = problem.first_size
     training = problem.cell(first).natoms
     step("start: two rattled training cells", first, training, f"2 {kinds}", 2)
-    constants = ForceConstantCell(problem.host, problem.first_fc_size)
+    fc_size = problem.first_fc_size if analytic else problem.wide_fc_size
+    constants = ForceConstantCell(problem.host, fc_size)
     calls = sum(len(constants.signs(d)) for d in constants.displacements)
-    atoms = len(problem.host.positions(problem.first_fc_size))
-    step("start: force constants", problem.first_fc_size, atoms, f"{calls} FC", calls)
+    atoms = len(problem.host.positions(fc_size))
+    step("start: force constants", fc_size, atoms, f"{calls} FC", calls)
     if virials:
         strained = strain_count(problem.host)
         step("start: strained cells", (1, 1, 1), problem.host.nb, f"{strained} FV", strained)

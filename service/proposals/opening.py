@@ -5,7 +5,7 @@ Steps 0 and 1 of the loop of theory.md section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,14 @@ def parameter_cells(
         x = float(np.round(s, 8))
         atoms = parameter.deform(host, x).atoms()
         yield rounded(atoms), kinds, "lattice constant", "lattice constant", UNIT, {"a": x, "scan": scan}
+
+
+def phase_cells(phases: Mapping[str, Mapping[str, Any]]) -> Iterator[Candidate]:
+    """The reference phases by species: `cell` (Å) and `sites` as a campaign file describes them (decisions C9)."""
+    for species, phase in sorted(phases.items()):
+        names = [str(s[0]) for s in phase["sites"]]
+        atoms = Atoms(names, scaled_positions=[s[1:] for s in phase["sites"]], cell=phase["cell"], pbc=True)
+        yield rounded(atoms), ("E",), "phase", "references", UNIT, {"species": species}
 
 
 def oracle_check_cells(

@@ -73,6 +73,8 @@ def _estimates(data: CampaignData) -> list[Fact]:
     notes = [Markup("±θ|η<sub>E</sub>|"), f"raw surrogate {e.formation_energy_raw:.{digits}f} eV"]
     if e.formation_energy_dilute is not None:
         notes.append(f"dilute limit {e.formation_energy_dilute:.{digits}f} eV")
+    for s, value in (e.limits or {}).items():
+        notes.append(f"{s}-rich {value:.{digits}f} eV")
     if e.relaxation_volume is not None and math.isfinite(e.relaxation_volume):
         per_site = data.host.volume / data.host.nb
         notes.append(f"relaxation volume {e.relaxation_volume:.2f} Å³ ({e.relaxation_volume / per_site:+.2f} Ω)")

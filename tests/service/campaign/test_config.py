@@ -58,7 +58,7 @@ def test_a_fault_is_one_line_with_its_key(tmp_path: Path, text: str, key: str, s
     assert "\n" not in str(fault.value)
 
 
-@pytest.mark.parametrize("text", ["[host]\nspecies = ['Xx']", "[host]\nlattice = 'hcp'", "[defect]\nsite = 9"])
+@pytest.mark.parametrize("text", ["[host]\nspecies = ['Xx']", "[host]\nlattice = 'hpc'", "[defect]\nsite = 9"])
 def test_what_is_no_crystal_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(CrystalError):
         CampaignConfig.load(write(tmp_path, text))

@@ -73,7 +73,7 @@ def test_unknown_element(tmp_path: Path) -> None:
 
 
 def test_unknown_crystal(tmp_path: Path) -> None:
-    refused(tmp_path, "[host]\nlattice = 'hcp'", "'hcp'", "use one of fcc")
+    refused(tmp_path, "[host]\nlattice = 'hpc'", "'hpc'", "use one of fcc")
 
 
 def test_element_that_the_oracle_does_not_know(tmp_path: Path) -> None:
