@@ -161,7 +161,7 @@ def page(
     for (name, _), column, slope in zip(BARS.items(), table.T, slopes, strict=True):
         axes[0].loglog(radii, column, "o-", ms=3, label=f"{name}: {slope:.1f}")
     axes[0].axvspan(NEAR, FAR * EDGE * target.host.a, color="0.93", zorder=0)
-    axes[0].set(xlabel="radius R (Å)", ylabel="norm outside R, or error made there (Å, l4 squared: Å²)")
+    axes[0].set(xlabel="radius R (Å)", ylabel="norm or error outside R (Å; l4 squared: Å²)")
     axes[0].legend(fontsize=7, title="slope in the band", title_fontsize=7)
     for level, size, widths, errors in fits:
         axes[1].semilogy(range(len(errors)), errors, "o-", ms=3, label=f"level {level}, {size} functions")

@@ -28,9 +28,10 @@ LONGEST = 160
 """Characters of an oracle's message that a reason repeats."""
 
 
-def tolerance_met(first: Size, second: Size) -> Stop:
-    """Both tolerances hold on two successive rungs."""
-    return Stop(f"tolerance met on {name(first)} and {name(second)}", True, 0)
+def tolerance_met(first: Size, second: Size, grown: int | None = None) -> Stop:
+    """Both tolerances hold on two successive rungs; `grown`: atoms of a target cell that was too small before."""
+    where = f", in a target cell enlarged to {grown} atoms, for its energy hung on its size" if grown else ""
+    return Stop(f"tolerance met on {name(first)} and {name(second)}{where}", True, 0)
 
 
 def no_answer(p: Proposal, a: Answer) -> Stop:

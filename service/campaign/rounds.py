@@ -78,14 +78,16 @@ class Rounds:
         history.append(estimate)
         self.state.estimates = [h.to_json() for h in history]
         finished = self._finished(history)
-        if finished and (grown := self._finite(history)):
-            self.state.eta_previous = estimate.eta_geo
-            action = Action(next_rung(self.problem.host, estimate.rung), grown, None, False, *self._rows())
-            self._proceed(action, decision, label, history[-1])
-            return
+        while finished and self._enlarged(history):
+            larger = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
+            again = summarise(decision.number, label, larger, self.state, self.problem, self.current, self._reference)
+            history[-1] = replace(again, jump=history[-1].jump)
+            self.state.estimates[-1] = history[-1].to_json()
+            finished = self._finished(history)
         estimate = history[-1]
         if finished:
-            self.stop = ending.tolerance_met(history[-2].rung, history[-1].rung)
+            grown = self.problem.target.natoms if self.state.edge else None
+            self.stop = ending.tolerance_met(history[-2].rung, history[-1].rung, grown)
             self._write(estimate, self.stop.reason)
             return
         if self.state.noise is not None and noise.limited(estimate, self.config.target.tol_geo):
@@ -108,35 +110,29 @@ class Rounds:
             return
         self._advance(decision.number, label, estimate)
 
-    def _rows(self) -> tuple[bool, bool, float]:
-        return self.state.fit_fc, self.state.fit_v, self.state.fc_boost
+    def _enlarged(self, history: list[Estimate]) -> bool:
+        """Whether the target was too small for the energy and has grown (C13); the last of `history` is told what one
+        1.5 times larger makes of it.
 
-    def _finite(self, history: list[Estimate]) -> str:
-        """Whether the target is large enough for the energy (C13): the reason to go on where it had to grow, else "".
-
-        The surrogate is relaxed in a target 1.5 times larger; no call is bought. The last of `history` is told what it
-        made of the energy.
+        The same surrogate is relaxed there, and the call it was verified with serves again: nothing is bought.
         """
         state, solution = self.state, self.current
         if solution is None or state.u is None:
-            return ""
+            return False
         edge = target_size.larger(state.edge or self.config.target.size)
-        larger = self.problem.target_of(edge)
-        error = target_size.energy_change(solution, larger)
-        history[-1] = replace(history[-1], cell=error)
+        larger = target_size.in_larger(solution, self.problem.target_of(edge))
+        if larger is None:
+            return False
+        change = abs(larger.formation_energy - solution.formation_energy)
+        history[-1] = replace(history[-1], cell=change)
         state.estimates[-1] = history[-1].to_json()
-        if error is None or error <= self.config.target.tol_energy / target_size.SHARE:
-            return ""
-        before = self.problem.target
-        state.u = larger.extend(before, state.u)
-        state.old_u = None if state.old_u is None else larger.extend(before, state.old_u)
-        state.edge = edge
+        if change <= self.config.target.tol_energy / target_size.SHARE:
+            return False
+        state.u, state.edge, self.current = larger.u, edge, larger
+        state.old_u = None if state.old_u is None else larger.target.extend(solution.target, state.old_u)
+        state.solution = {**state.solution, "formation_energy_raw": larger.formation_energy - self.problem.constant}
         self.problem = replace(self.problem, edge=edge)
-        rung = next_rung(self.problem.host, history[-1].rung)
-        return (
-            f"the target cell of {before.natoms} atoms is too small: E_f changes by {1e3 * error:.2g} meV in one of "
-            f"{larger.natoms}, which takes its place: verify on {name(rung)}"
-        )
+        return True
 
     def forget(self, gone: Sequence[Label]) -> None:
         """Estimates that used one of the labels that are `gone` do not count any more; nor do stalls."""

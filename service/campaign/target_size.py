@@ -9,7 +9,7 @@ from __future__ import annotations
 from farfield.service.cells import DefectCell
 from farfield.service.estimates.solution import Solution, relaxed
 
-__all__ = ["SHARE", "energy_change", "larger", "may_grow"]
+__all__ = ["SHARE", "in_larger", "larger", "may_grow"]
 
 FACTOR = 1.5
 SHARE = 3.0
@@ -28,12 +28,12 @@ def may_grow(target: DefectCell) -> bool:
     return target.natoms <= LARGEST
 
 
-def energy_change(solution: Solution, target: DefectCell) -> float | None:
-    """|E_f^h in `target` - E_f^h|, eV, relaxed from the solution extended by zero; None where that did not converge or
-    `target` is too large to try."""
+def in_larger(solution: Solution, target: DefectCell) -> Solution | None:
+    """The solution of the same surrogate in `target`, from `solution` extended by zero.
+
+    None where that did not converge or `target` is too large to try.
+    """
     if not may_grow(target):
         return None
     other = relaxed(solution.surrogate, target, [target.extend(solution.target, solution.u)])
-    if not other.relaxation.converged:
-        return None
-    return abs(other.formation_energy - solution.formation_energy)
+    return other if other.relaxation.converged else None
