@@ -77,7 +77,7 @@ class Collector:
         host = self.problem.host
         self.buy([(rounded(host.atoms()), ("E", "F", "V"), "reference", "references", (1, 1, 1), {})])
         p = self.problem
-        self.training = TrainingSet(p.basis(self.config.surrogate.level), host, p.defect, at_rest=True)
+        self.training = TrainingSet(p.basis(p.first_level), host, p.defect, at_rest=True)
 
     def buy(self, candidates: Iterable[Candidate]) -> None:
         """Ask the oracle and charge."""

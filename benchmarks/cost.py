@@ -58,9 +58,9 @@ SYSTEMS = {
     "Fe": System(FE, (0.01, 0.005), 5, 35.0, 3),  # touched by no development run
 }
 GUIDED: dict[str, dict[str, Any]] = {
-    "guided": {"surrogate": {"level": 3}},
-    "guided, level 2": {"surrogate": {"level": 2}},
-    "guided, basis fixed": {"surrogate": {"level": 3, "max_level": 3}},
+    "guided": {},
+    "guided, level 3": {"surrogate": {"level": 3}},
+    "guided, level 3 fixed": {"surrogate": {"level": 3, "max_level": 3}},
 }
 """The product's loop, and what it is without its parts: sections of the campaign file that differ."""
 
@@ -125,7 +125,7 @@ def job(system: str, strategy: str, seed: int) -> None:
 
 def guided(s: System, changed: dict[str, Any], seed: int, tolerance: float) -> Iterator[Step | str]:
     """The product's loop with `tolerance` (Å); its end as a text."""
-    values = s.case.config(2, seed)
+    values = {k: v for k, v in s.case.config(3, seed).items() if k != "surrogate"}
     values["target"] = {**values["target"], "tol_geo": tolerance, "tol_energy": 0.01}
     for section, keys in changed.items():
         values[section] = {**values.get(section, {}), **keys}

@@ -142,9 +142,10 @@ class CampaignConfig(Section):
                     f"use {', '.join(defect.species(host))}",
                     key=f"references.{species}",
                 )
-        if self.surrogate.max_level < self.surrogate.level:
+        level = self.surrogate.first_level(len(defect.species(host)))
+        if self.surrogate.max_level < level:
             raise ConfigError(
-                f"surrogate.max_level {self.surrogate.max_level} is below surrogate.level {self.surrogate.level}; mend "
+                f"surrogate.max_level {self.surrogate.max_level} is below surrogate.level {level}; mend "
                 "one of them (0 to 6)",
                 key="surrogate.max_level",
             )

@@ -42,10 +42,11 @@ class Loop:
 
     def __init__(self, config: CampaignConfig, oracle: OracleInfo) -> None:
         self.config, self.oracle = config, oracle
-        self.state = State(level=config.surrogate.level, noise=declared(oracle))
+        self.state = State(noise=declared(oracle))
         if config.host.lattice_constant != "oracle":
             self.state.lattice_constant = config.make_host().a
         self.problem = Problem(config, self.state.lattice_constant)
+        self.state.level = self.problem.first_level
         self.problem.check()
         self.observed = Observed()
         self._rounds: Rounds | None = None

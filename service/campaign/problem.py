@@ -69,7 +69,7 @@ class Problem:
         basis = replace(basis, core=self._core(basis))
         if s.degrees is None:
             return basis
-        grown = tuple(d + 2 * (level - s.level) for d in s.degrees)
+        grown = tuple(d + 2 * (level - self.first_level) for d in s.degrees)
         return replace(basis, degrees=(grown[0], grown[1], grown[2]))
 
     def _core(self, basis: Basis) -> float:
@@ -97,6 +97,11 @@ class Problem:
         except FitError as fault:
             raise ConfigError(f"surrogate.regressor: {fault}", key="surrogate.regressor") from fault
 
+    @cached_property
+    def first_level(self) -> int:
+        """The level of the first basis."""
+        return self.config.surrogate.first_level(len(self.defect.species(self.host)))
+
     @property
     def top_level(self) -> int:
         """The largest basis level allowed."""
@@ -106,7 +111,7 @@ class Problem:
     def first_size(self) -> Size:
         """L0: the smallest complete rung with half width of at least 0.65 of the surrogate's cut-off (C7), which holds
         the whole defect."""
-        least = 0.65 * self.basis(self.config.surrogate.level).cutoff
+        least = 0.65 * self.basis(self.first_level).cutoff
         if (extent := self.defect.extent(self.host)) > 0:
             least = max(least, extent + 0.5 * self.host.nearest)
         size = first_rung(self.host, least)
@@ -129,7 +134,7 @@ class Problem:
         A small one holds few numbers to average over. Measured on Cu (EMT with 0.003 eV/Å of noise): eta 0.41 Å on the
         first rung where it is 1.55 to 3.0 Å with the smaller one, 0.11 and 0.68 to 1.2 Å on the second.
         """
-        return first_rung(self.host, 0.9 * self.basis(self.config.surrogate.level).cutoff)
+        return first_rung(self.host, 0.9 * self.basis(self.first_level).cutoff)
 
     @property
     def constant(self) -> float:

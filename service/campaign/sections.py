@@ -32,6 +32,7 @@ __all__ = [
 Positive = Annotated[float, Field(gt=0)]
 Fractional = tuple[float, float, float]
 Placed = tuple[str, float, float, float]
+AUTO_LEVEL, MANY_SPECIES_LEVEL = 5, 2
 EXTENDED = ("dislocation", "surface", "grain boundary", "stacking fault", "interface", "crack")
 """Not treated (decisions C12)."""
 
@@ -196,8 +197,11 @@ class SurrogateSection(Section):
     """The linear ACE basis."""
 
     cutoff: Positive | Literal["auto"] = Field(default="auto", description='"auto" or a radius, Å')
-    level: int = Field(default=3, ge=0, description="size of the first basis, on the list of levels")
-    max_level: int = Field(default=5, ge=0, description="the basis may grow up to this level")
+    level: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description='size of the first basis, on the list of levels 0 to 6; "auto": 5 for one species, else 2',
+    )
+    max_level: int = Field(default=6, ge=0, description="the basis may grow up to this level")
     degrees: tuple[int, int, int] | None = Field(
         default=None, description="total degrees of the pair, two- and three-neighbour terms, in place of the levels"
     )
@@ -211,6 +215,17 @@ class SurrogateSection(Section):
         if degrees is not None and (degrees[0] < 1 or min(degrees) < 0 or max(degrees) > 24):
             raise ValueError("degrees lie between 0 and 24, the first at least 1, e.g. [10, 10, 8]")
         return degrees
+
+    def first_level(self, species: int) -> int:
+        """The level of the first basis for so many species.
+
+        "auto" is the largest that is cheap beside the cells. Measured on the vacancies of W, Cu and Fe and on Si with an
+        interstitial, levels 2 to 5: 5 (249 functions) holds 5 or 10 mÅ at the least cost or within a rung of it, and
+        2 costs up to 7 times more (docs/cost.md). Two species have 638 functions at level 2, 2400 at 5.
+        """
+        if self.level != "auto":
+            return self.level
+        return AUTO_LEVEL if species == 1 else MANY_SPECIES_LEVEL
 
 
 class CostSection(Section):
