@@ -199,7 +199,7 @@ class SurrogateSection(Section):
     cutoff: Positive | Literal["auto"] = Field(default="auto", description='"auto" or a radius, Å')
     level: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",
-        description='size of the first basis, on the list of levels 0 to 6; "auto": 5 for one species, else 2',
+        description='size of the first basis, level 0 to 6; "auto": 5 for one species, else 2',
     )
     max_level: int = Field(default=6, ge=0, description="the basis may grow up to this level")
     degrees: tuple[int, int, int] | None = Field(
@@ -219,9 +219,9 @@ class SurrogateSection(Section):
     def first_level(self, species: int) -> int:
         """The level of the first basis for so many species.
 
-        "auto" is the largest that is cheap beside the cells. Measured on the vacancies of W, Cu and Fe and on Si with an
-        interstitial, levels 2 to 5: 5 (249 functions) holds 5 or 10 mÅ at the least cost or within a rung of it, and
-        2 costs up to 7 times more (docs/cost.md). Two species have 638 functions at level 2, 2400 at 5.
+        "auto" is the largest that is cheap beside the cells. Measured on vacancies of W, Cu and Fe and on Si with an
+        interstitial, levels 2 to 5: level 5 (249 functions) holds 5 or 10 mÅ at the least cost or within a rung of it,
+        level 2 costs up to 7 times more (docs/cost.md). Two species have 638 functions at level 2, 1620 at 4.
         """
         if self.level != "auto":
             return self.level

@@ -171,7 +171,7 @@ def test_a_regressor_without_coefficients_for_each_column_is_refused_before_anyt
 
 
 def test_levels_that_contradict_each_other_are_named(tmp_path: Path) -> None:
-    refused(tmp_path, "[surrogate]\nlevel = 6\n", "max_level 5 is below surrogate.level 6")
+    refused(tmp_path, "[surrogate]\nlevel = 4\nmax_level = 3\n", "max_level 3 is below surrogate.level 4")
 
 
 def test_an_unknown_key_is_not_taken_for_one_of_another_kind(tmp_path: Path) -> None:
