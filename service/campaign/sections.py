@@ -148,6 +148,13 @@ class DefectSection(Section):
             )
         return kind
 
+    @property
+    def words(self) -> str:
+        """The defect in a few words."""
+        if self.kind != "complex":
+            return self.kind
+        return f"{len(self.removed)} vacant, {len(self.added)} extra, {len(self.changed)} substituted"
+
     def make(self, host: Host) -> Defect:
         """The defect in `host`. Raises CrystalError for what does not fit."""
         from farfield.service.cells.description import described_defect

@@ -88,7 +88,7 @@ def _defect(defect: Mapping[str, Any], host: Any, base: Path) -> dict[str, Any]:
     from farfield.service.cells.assignment import assign
 
     for key in ("kind", "species", "site", "position"):
-        if defect.get(key) is not None and (key, defect[key]) != ("kind", "complex"):
+        if defect.get(key) is not None and (key, defect[key]) not in (("kind", "complex"), ("site", 0)):
             raise ConfigError(
                 f"defect.file and defect.{key} are both given; the file has it all, take one out", key="defect"
             )

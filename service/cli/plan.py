@@ -84,7 +84,7 @@ def plan(
     if as_json:
         print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
         return
-    _show(steps, path, Problem(config).target.natoms, file)
+    _show(steps, path, Problem(config).target.natoms, file, config.defect.words if config.defect.file else "")
 
 
 def _write(proposals: Iterable[Proposal], path: Path) -> None:
@@ -146,7 +146,7 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool, *, an
     return out
 
 
-def _show(steps: list[dict[str, Any]], path: Path, target: int, file: Path) -> None:
+def _show(steps: list[dict[str, Any]], path: Path, target: int, file: Path, defect: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -169,6 +169,8 @@ def _show(steps: list[dict[str, Any]], path: Path, target: int, file: Path) -> N
         f"verified rung adds its line. The target cell ({target} atoms) is never given to the oracle.",
         highlight=False,
     )
+    if defect:
+        console.print(f"The defect file holds {defect}.", highlight=False)
     console.print(
         f"First cells: {path}. Nothing was bought; next: farfield run {file}", highlight=False, soft_wrap=True
     )

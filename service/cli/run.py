@@ -54,7 +54,7 @@ def run(
     console = Console()
     name = config.campaign.name
     crystal = f"{config.host.lattice} {'-'.join(config.host.species)}"
-    title = f"{name}: {config.defect.kind} in {crystal}, oracle {oracle.name}"
+    title = f"{name}: {config.defect.words} in {crystal}, oracle {oracle.name}"
     with open_database(config.database_url, create=True) as database:
         record = _record(database)
         stored = record.campaign(name)

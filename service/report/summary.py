@@ -38,6 +38,8 @@ def problem(data: CampaignData) -> str:
     species = "".join(c["host"]["species"])
     d = c["defect"]
     what = str(d["kind"])
+    if what == "complex":
+        what = f"{len(d['removed'])} vacant, {len(d['added'])} extra, {len(d['changed'])} substituted"
     if d.get("species"):
         what = f"{d['species']} {what}"
     if isinstance(d.get("position"), str):
