@@ -95,4 +95,5 @@ def summarise(
         grade=s.get("grade"),
         noise=noise,
         limits=limits or None,
+        eps_shift=float(np.abs(solution.surrogate.evaluate(problem.host.atoms())[1]).max()),
     )

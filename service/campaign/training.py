@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from farfield.oracles.observation import KINDS
 from farfield.service.campaign.folding import Fold
 from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Label, Observed, StrainLabel
-from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size, shift_scale
+from farfield.service.cells import (
+    Defect,
+    DefectCell,
+    ForceConstantCell,
+    Host,
+    Size,
+    free_parameters,
+    shift_scale,
+)
 from farfield.service.surrogate import (
     Basis,
     Posterior,
@@ -33,6 +41,10 @@ __all__ = ["TrainingSet"]
 Array = NDArray[np.float64]
 
 
+AT_REST = 10.0
+"""Weight of the perfect crystal's forces, which vanish, where symmetry does not make them (theory.md section 1, A3)."""
+
+
 class TrainingSet:
     """Rows for one basis, in the order of the record.
 
@@ -46,11 +58,14 @@ class TrainingSet:
         perfect = design(basis, host.atoms())
         self.host_row: Array = perfect.energy
         self.host_virial: Array = perfect.virial
+        self.host_forces: Array = perfect.forces
         self._clear()
 
     def _clear(self) -> None:
         self._folds = {kind: Fold(self.basis.size) for kind in KINDS}
         self._taken: dict[str, list[Label]] = {"defects": [], "strains": [], "constants": []}
+        if self.at_rest and any(p.name == "sites" for p in free_parameters(self.host)):
+            self._folds["F"].add(AT_REST * self.host_forces, np.zeros(len(self.host_forces)))
 
     @property
     def triangles(self) -> dict[str, Triangle]:

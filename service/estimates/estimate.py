@@ -29,6 +29,7 @@ class Estimate:
     `grade`: the largest extrapolation grade of an atom at u^h (`surrogate.grade`), None where a gate failed.
     `noise`: what the oracle's force noise alone would give for `core`, Å (C10); None where it was not measured.
     `cell`: |E_f^h| in a target 1.5 times larger minus that in the target, eV (C13); None but at the stop.
+    `eps_shift`: the surrogate's largest force on the perfect crystal, eV/Å; zero where symmetry fixes every site (A3).
     `limits`: formation energy, eV, where a compound host is rich in the species named (C9).
     `jump` = ||D(u_new - u_old)|| against the previous round's surrogate, Å; None on the first.
     """
@@ -76,6 +77,7 @@ class Estimate:
     noise: float | None = None
     cell: float | None = None
     limits: dict[str, float] | None = None
+    eps_shift: float = 0.0
     reason: str = ""
 
     @property

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from scipy.optimize import brentq
 
+from farfield.oracles.emt import EMTOracle
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Observed, StrainLabel
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.training import TrainingSet
-from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
+from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size, free_parameters
+from farfield.service.cells.crystal import conventional
 from farfield.service.proposals.opening import strain_cells
 from farfield.service.surrogate import LEVELS, Basis, Surrogate, Triangle, design
 
@@ -251,3 +255,36 @@ def test_virials_of_a_crystal_under_pressure_contradict_no_other_label(offset: f
     assert pressure > 0.1
     assert misfit[False] < 1e-3 * pressure
     assert misfit[True] > 10 * misfit[False]
+
+
+def test_a_crystal_with_free_sites_is_at_rest_in_the_surrogate() -> None:
+    """Copper on the sites of wurtzite, shifted to where EMT's forces vanish: nothing but rows of its own says so."""
+    atoms = bulk("ZnO", "wurtzite", a=4.1, c=6.7)
+    atoms.symbols[:] = "Cu"
+    host = conventional(atoms, "lonsdaleite")
+    (sites,) = (p for p in free_parameters(host) if p.name == "sites")
+    shifts = np.array(sites.shifts)
+
+    def pull(s: float) -> float:
+        return float((EMTOracle().evaluate(sites.deform(host, s).atoms(), ("F",)).values["F"] * shifts).sum())
+
+    host = sites.deform(host, brentq(pull, -0.3, 0.3))
+    functions = Basis.default(("Cu",), host.nearest, 1)
+    rng = np.random.default_rng(0)
+    cell = DefectCell(host, Defect(removed=(0,)), (2, 2, 2))
+    labels = Observed()
+    for k in range(2):
+        cluster = cell.atoms(cell.start(0.05, rng))
+        v = EMTOracle().evaluate(cluster, ("E", "F")).values
+        labels.defects.append(
+            DefectLabel(0, k, cluster, cell.size, "training", float(v["E"]), np.asarray(v["F"]), None, str(k))
+        )
+    reference = float(EMTOracle().evaluate(host.atoms(), ("E",)).values["E"])
+    found = []
+    for at_rest in (False, True):
+        training = TrainingSet(functions, host, cell.defect, at_rest=at_rest)
+        training.update(labels, reference)
+        _, surrogate = training.fit({"E": 5.0, "F": 1.0}, reference)
+        found.append(np.abs(surrogate.evaluate(host.atoms())[1]).max())
+    assert found[1] < 0.2 * found[0]
+    assert found[1] < 0.01
