@@ -46,13 +46,15 @@ EXPECTED_CALLS = 10
 """Oracle calls of a preconditioned relaxation that starts near the minimum (2 to 15 seen)."""
 FORCE_TOLERANCE = {True: 1e-5, False: 1e-3}
 """eV/Å on the largest component: of an analytic oracle, of a noisy one."""
+RESOLVED = 2e-5, 1e-6
+"""Å and eV: what is left of the relaxations; a ratio of smaller errors is one of rounding."""
 OTHER_BASIN = 0.5
 """A geometry error above this share of the defect's own ||Du|| is another minimum, not an error (decisions C11)."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """True errors of a campaign's result, in Å and eV; ratios eta/true, None where the truth is zero.
+    """True errors of a campaign's result, in Å and eV; ratios eta/true, None where the truth is too small to tell.
 
     `geometry_error` = ||D(u - u^h)||, the least over the host's symmetry images; `energy_error_raw` of the surrogate's
     own formation energy (what eta_E estimates), `energy_error` of the corrected one. `within`: both errors are below
@@ -157,8 +159,8 @@ def true_errors(loop: Loop, buy: Callable[[Atoms], tuple[float, Array]], estimat
         energy_error=truth - corrected,
         eta_geo=estimate.eta_geo,
         eta_energy=estimate.eta_energy,
-        ratio_geo=estimate.eta_geo / geometry if geometry > 0 else None,
-        ratio_energy=estimate.eta_energy / energy if energy else None,
+        ratio_geo=estimate.eta_geo / geometry if geometry > RESOLVED[0] else None,
+        ratio_energy=estimate.eta_energy / energy if abs(energy) > RESOLVED[1] else None,
         tol_geo=goal.tol_geo,
         tol_energy=goal.tol_energy,
         within=geometry <= goal.tol_geo and abs(truth - corrected) <= goal.tol_energy,
