@@ -211,7 +211,9 @@ def stops(rows: Sequence[Row], errors: Mapping[str, Sequence[float]]) -> list[st
 def picture(rows: Sequence[Row], errors: Mapping[str, Sequence[float]], names: Sequence[str], path: Path) -> None:
     """True error against cost (p = 2) at seed 0."""
     systems = [s for s in errors if any(r["system"] == s for r in rows)]
-    figure, axes = plt.subplots(1, len(systems), figsize=(3.6 * len(systems), 3.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(systems), figsize=(3.2 * len(systems) + 2, 3.6), layout="constrained", squeeze=False
+    )
     cost = PowerCost(2.0)
     for ax, s in zip(axes[0], systems, strict=True):
         for k, name in enumerate(names):
@@ -222,12 +224,13 @@ def picture(rows: Sequence[Row], errors: Mapping[str, Sequence[float]], names: S
             x = np.cumsum([sum(cost(n) for n in step["calls"]) for step in first["steps"]])
             y = [step["true"] for step in first["steps"]]
             own = name == names[0]
-            ax.plot(x, y, "-o" if own else "-", color="k" if own else f"C{k % 10}", lw=2 if own else 1, ms=3,
-                    label=name, zorder=3 if own else 2)  # fmt: skip
+            style = {"color": "k", "lw": 2.0, "marker": "o", "ms": 3} if own else {"color": f"C{k % 10}", "lw": 1.0}
+            ax.plot(x, y, ls="--" if k > 10 else "-", label=name, zorder=3 if own else 2, **style)
         for e in errors[s]:
             ax.axhline(e, color="0.7", lw=0.6, zorder=1)
         ax.set(xscale="log", yscale="log", title=s, xlabel="oracle cost (calls on 8 atoms, p = 2)")
     axes[0][0].set_ylabel("true error of the geometry (Å)")
-    axes[0][-1].legend(fontsize=6)
+    handles = {h.get_label(): h for ax in axes[0] for h in ax.lines if not str(h.get_label()).startswith("_")}
+    figure.legend(handles.values(), handles.keys(), fontsize=7, loc="outside right center")
     figure.savefig(path, dpi=160)
     plt.close(figure)
