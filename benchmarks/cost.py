@@ -66,8 +66,8 @@ GUIDED: dict[str, dict[str, Any]] = {
 
 
 LARGER = ", level 5"
-OTHERS = [*STRATEGIES, *(f"{name}{LARGER}" for name in ("growth, 1 a size", "growth, 2 a size", "ladder"))]
-"""The others on the systems' own basis level, and the best of them on the largest basis the product grows to."""
+OTHERS = [*STRATEGIES, *(f"{name}{LARGER}" for name in STRATEGIES if name != "ladder, FC and V first")]
+"""The others, on the systems' own basis level and on the one that the product begins with."""
 
 
 def main() -> int:
