@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from farfield.db import schema
 from farfield.errors import RecordError
 from farfield.oracles.packing import LIMIT
 
-__all__ = ["BLOCK", "blocks", "load_blob", "load_blobs", "store_blob", "store_blobs"]
+__all__ = ["BLOCK", "blob_row", "blocks", "load_blob", "load_blobs", "store_blob", "store_blobs"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,13 @@ def blocks(items: Sequence[T], size: int = BLOCK) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+def blob_row(data: bytes) -> dict[str, bytes]:
+    """The columns of a blob. Raises RecordError above the limit of 64 MB."""
+    if len(data) > LIMIT:
+        raise RecordError(f"{len(data) / 2**20:.0f} MB are above the {LIMIT >> 20} MB of a blob; use smaller cells")
+    return {"digest": hashlib.sha256(data).digest(), "data": data}
+
+
 def store_blob(connection: Connection, data: bytes) -> int:
     """Insert one blob; its id. Raises RecordError above the limit of 64 MB."""
     return store_blobs(connection, [data])[0]
@@ -32,13 +40,10 @@ def store_blob(connection: Connection, data: bytes) -> int:
 
 def store_blobs(connection: Connection, blobs: Sequence[bytes]) -> list[int]:
     """Insert blobs; their ids in order. Raises RecordError above the limit of 64 MB."""
-    for data in blobs:
-        if len(data) > LIMIT:
-            raise RecordError(f"{len(data) / 2**20:.0f} MB are above the {LIMIT >> 20} MB of a blob; use smaller cells")
     if not blobs:
         return []
     statement = insert(schema.blob).returning(schema.blob.c.id, sort_by_parameter_order=True)
-    return list(connection.scalars(statement, [{"data": data} for data in blobs]))
+    return list(connection.scalars(statement, [blob_row(data) for data in blobs]))
 
 
 def load_blob(connection: Connection, blob_id: int) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, store_blobs
-from farfield.db.identity import calculation_key, structure_bytes, structure_key
+from farfield.db.identity import calculation_key, stored_bytes, structure_key
 from farfield.errors import RecordError
 
 __all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
@@ -50,9 +50,8 @@ def store_calculations(connection: Connection, oracle: int, cells: Sequence[Atom
     """(row id, key) of the calculation of each cell by the oracle with that row id; what is new is inserted."""
     c = schema.calculation.c
     digest = connection.scalars(select(schema.oracle.c.fingerprint_hash).where(schema.oracle.c.id == oracle)).one()
-    data = [structure_bytes(atoms) for atoms in cells]
-    keys = [structure_key(d) for d in data]
-    structures = _store_structures(connection, dict(zip(keys, zip(data, cells, strict=True), strict=True)))
+    keys = [structure_key(atoms) for atoms in cells]
+    structures = _store_structures(connection, dict(zip(keys, cells, strict=True)))
     names = {key: calculation_key(key, digest) for key in keys}
     # in the order of the keys, so that two writers never wait for each other in a ring
     rows = [
@@ -67,19 +66,19 @@ def store_calculations(connection: Connection, oracle: int, cells: Sequence[Atom
     return [(ids[names[key]], names[key]) for key in keys]
 
 
-def _store_structures(connection: Connection, cells: Mapping[str, tuple[bytes, Atoms]]) -> dict[str, int]:
+def _store_structures(connection: Connection, cells: Mapping[str, Atoms]) -> dict[str, int]:
     s = schema.structure.c
     known: dict[str, int] = {}
     for block in blocks(sorted(cells)):
         known.update((k, i) for k, i in connection.execute(select(s.key, s.id).where(s.key.in_(block))))
     new = sorted(set(cells) - set(known))
     if new:
-        ids = store_blobs(connection, [cells[key][0] for key in new])
+        ids = store_blobs(connection, [stored_bytes(cells[key]) for key in new])
         rows = [
             {
                 "key": key,
-                "natoms": len(cells[key][1]),
-                "formula": cells[key][1].get_chemical_formula(),
+                "natoms": len(cells[key]),
+                "formula": cells[key].get_chemical_formula(),
                 "blob_id": blob,
             }
             for key, blob in zip(new, ids, strict=True)

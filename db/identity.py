@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,11 +12,11 @@ from ase import Atoms
 from farfield.errors import OracleError, RecordError
 from farfield.oracles.mesh import KEY, explicit_mesh
 from farfield.oracles.observation import KINDS
-from farfield.oracles.packing import pack, unpack
+from farfield.oracles.packing import pack, pack_rows, unpack
 
-__all__ = ["calculation_key", "ordered_kinds", "structure_atoms", "structure_bytes", "structure_key"]
+__all__ = ["calculation_key", "ordered_kinds", "stored_bytes", "structure_atoms", "structure_bytes", "structure_key"]
 
-FORMAT = "farfield structure 1"
+FORMAT, STORED = "farfield structure 1", "structure 2"
 
 
 def structure_bytes(atoms: Atoms) -> bytes:
@@ -26,7 +27,17 @@ def structure_bytes(atoms: Atoms) -> bytes:
     The order of the atoms is part of the identity; constraints, tags, names and results are not. Raises RecordError
     for no atoms or values that are not finite.
     """
-    arrays = {
+    return pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, _arrays(atoms))
+
+
+def stored_bytes(atoms: Atoms) -> bytes:
+    """The bytes a database keeps of `atoms`: all that `structure_bytes` says, in less. Raises RecordError as it does.
+    """
+    return pack_rows(STORED, {**_arrays(atoms), "pbc": np.asarray(atoms.pbc, dtype="?")})
+
+
+def _arrays(atoms: Atoms) -> dict[str, Any]:
+    arrays: dict[str, Any] = {
         "cell": np.asarray(atoms.cell.array, dtype="<f8") + 0.0,
         "numbers": np.asarray(atoms.numbers, dtype="u1"),
         "positions": np.asarray(atoms.positions, dtype="<f8") + 0.0,
@@ -43,18 +54,19 @@ def structure_bytes(atoms: Atoms) -> bytes:
         arrays["mesh"] = np.asarray(mesh, dtype="<i8")
     if not len(atoms) or not all(np.isfinite(a).all() for a in arrays.values()):
         raise RecordError("a structure needs atoms and finite positions, cell and moments; look at how it was built")
-    return pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, arrays)
+    return arrays
 
 
 def structure_atoms(data: bytes) -> Atoms:
-    """The atoms of `structure_bytes`, bit for bit. Raises RecordError for bytes that are not a structure."""
+    """The atoms of `structure_bytes` or `stored_bytes`, bit for bit. Raises RecordError for what is no structure."""
     try:
         header, arrays = unpack(data)
     except ValueError as fault:
         raise RecordError(f"a stored structure cannot be read ({fault}); restore the database from a copy") from fault
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT, STORED):
         raise RecordError(f"a stored structure has the format {header.get('format')!r}; use the farfield that wrote it")
-    atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=header["pbc"])
+    pbc = header["pbc"] if header["format"] == FORMAT else arrays["pbc"]
+    atoms = Atoms(numbers=arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=pbc)
     if "moments" in arrays:
         atoms.set_initial_magnetic_moments(arrays["moments"])
     if "mesh" in arrays:

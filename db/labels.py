@@ -19,12 +19,12 @@ from farfield.db.calculations import insert_new
 from farfield.db.clock import now
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
-from farfield.oracles.packing import pack, unpack
+from farfield.oracles.packing import pack_rows, unpack
 
 __all__ = ["Labels", "accept", "accepted_kinds", "labels", "result_bytes", "result_values"]
 
 Array = NDArray[np.float64]
-FORMAT = "farfield result 1"
+STORED = "result 2"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,12 @@ def result_bytes(observations: Observations, kinds: Sequence[str], natoms: int) 
         arrays[name] = value
     if observations.moments is not None:
         arrays["moments"] = np.asarray(observations.moments, dtype="<f8")
-    return pack({"format": FORMAT, "energy_zero": observations.energy_zero}, arrays)
+    if observations.energy_zero is not None:
+        arrays["energy_zero"] = np.asarray(observations.energy_zero, dtype="<f8")
+    try:
+        return pack_rows(STORED, arrays)
+    except ValueError as fault:
+        raise RecordError(f"an answer cannot be stored ({fault})") from fault
 
 
 def result_values(data: bytes) -> tuple[dict[str, Array], float | None]:
@@ -75,7 +80,10 @@ def result_values(data: bytes) -> tuple[dict[str, Array], float | None]:
         header, arrays = unpack(data)
     except ValueError as fault:
         raise RecordError(f"a stored answer cannot be read ({fault}); restore the database from a copy") from fault
-    return arrays, header.get("energy_zero")
+    if header.get("format") != STORED:
+        return arrays, header.get("energy_zero")
+    zero = arrays.pop("energy_zero", None)
+    return arrays, None if zero is None else float(zero)
 
 
 def accepted_kinds(connection: Connection, calculation: int) -> dict[str, int]:

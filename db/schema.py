@@ -2,6 +2,7 @@
 
     campaign -> decision -> proposal -> calculation -> attempt -> observation      (blob beside)
     oracle <- calculation -> structure;   worker_session <- attempt;   fc_link: FC observation -> displaced calculations
+    source -> attempt: labels that were imported;   dataset -> dataset_member -> calculation;   rollup <- campaign
 
 Times are seconds since 1970 by the database's clock. The migrations create exactly this metadata; a test compares them.
 """
@@ -41,6 +42,8 @@ __all__ = [
     "blob",
     "calculation",
     "campaign",
+    "dataset",
+    "dataset_member",
     "decision",
     "estimate",
     "event",
@@ -50,11 +53,13 @@ __all__ = [
     "observation",
     "oracle",
     "proposal",
+    "rollup",
+    "source",
     "structure",
     "worker_session",
 ]
 
-REVISION = "0001"
+REVISION = "0002"
 """Schema revision of this program: the head of `migrations/versions`."""
 
 STATES: tuple[str, ...] = ("waiting", "running", "finished", "superseded", "failed", "withdrawn")
@@ -91,6 +96,7 @@ metadata = MetaData(
 Id = BigInteger().with_variant(Integer, "sqlite")
 """Row ids: SQLite counts them up by itself only for INTEGER."""
 Key = String(64)
+Digest = LargeBinary(32)
 Real = Float(53)
 
 
@@ -103,7 +109,9 @@ blob = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("data", LargeBinary, nullable=False),
+    Column("digest", Digest, nullable=False),
 )
+"""`digest`: sha256 of the data, by which `farfield db check` finds what a disk or a copy has changed."""
 
 structure = Table(
     "structure",
@@ -111,7 +119,7 @@ structure = Table(
     Column("id", Id, primary_key=True),
     Column("key", Key, nullable=False, unique=True),
     Column("natoms", Integer, nullable=False, index=True),
-    Column("formula", Text, nullable=False),
+    Column("formula", Text, nullable=False, index=True),
     Column("blob_id", ForeignKey("blob.id"), nullable=False),
 )
 
@@ -197,13 +205,27 @@ proposal = Table(
     UniqueConstraint("decision_id", "ordinal"),
 )
 
+source = Table(
+    "source",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Key, nullable=False),
+    Column("oracle_id", ForeignKey("oracle.id"), nullable=False),
+    Column("content", Json, nullable=False),
+    Column("created", Real, nullable=False),
+    UniqueConstraint("sha256", "oracle_id"),
+)
+"""A file that labels were imported from: its name and hash, the oracle they are of, and in `content` the format and how
+the oracle's checks of them came out."""
+
 attempt = Table(
     "attempt",
     metadata,
     Column("id", Id, primary_key=True),
     Column("calculation_id", ForeignKey("calculation.id"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("campaign_id", ForeignKey("campaign.id"), nullable=False),
+    Column("campaign_id", ForeignKey("campaign.id")),
     Column("proposal_id", ForeignKey("proposal.id")),
     Column("kinds", Text, nullable=False),
     Column("state", Text, nullable=False, index=True),
@@ -218,16 +240,18 @@ attempt = Table(
     Column("settings", Json),
     Column("difference", Json),
     Column("blob_id", ForeignKey("blob.id")),
+    Column("source_id", ForeignKey("source.id"), index=True),
     UniqueConstraint("calculation_id", "number"),
     CheckConstraint(_among("state", STATES), name="state"),
     CheckConstraint(_among("failure", FAILURES), name="failure"),
     CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed"),
+    CheckConstraint("(campaign_id IS NULL) = (source_id IS NOT NULL)", name="origin"),
     Index(None, "campaign_id", "state"),
     Index(None, "session_id", "state"),
 )
-"""One row per oracle call. `session_id`: the controller while it waits, the worker from the claim on. `proposal_id`:
-the newest proposal of the campaign that names the calculation, None for calls outside a decision. `difference`: largest
-|answer - label| by kind, where another attempt had been accepted before."""
+"""One row per oracle call, or per imported label (`source_id`). `session_id`: the controller while it waits, the worker
+from the claim on. `proposal_id`: the newest proposal of the campaign that names the calculation, None for calls outside
+a decision. `difference`: largest |answer - label| by kind, where another attempt had been accepted before."""
 
 observation = Table(
     "observation",
@@ -240,7 +264,7 @@ observation = Table(
     Column("value", Real, nullable=False),
     Column("energy_zero", Real),
     Column("blob_id", ForeignKey("blob.id"), nullable=False),
-    Column("accepted", Real, nullable=False),
+    Column("accepted", Real, nullable=False, index=True),
     UniqueConstraint("calculation_id", "kind", "detail"),
     CheckConstraint("(kind = 'FC') = (attempt_id IS NULL)", name="origin"),
     CheckConstraint("(kind = 'FC') = (detail <> '')", name="detail"),
@@ -288,3 +312,40 @@ event = Table(
     Column("created", Real, nullable=False),
     Index(None, "campaign_id", "id"),
 )
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("query", Text, nullable=False),
+    Column("members", Integer, nullable=False),
+    Column("digest", Key, nullable=False),
+    Column("content", Json, nullable=False),
+    Column("created", Real, nullable=False),
+)
+"""A frozen selection: `digest` is the sha256 over its members' digests in order; `content` the split, if any."""
+
+dataset_member = Table(
+    "dataset_member",
+    metadata,
+    Column("dataset_id", ForeignKey("dataset.id"), primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("calculation_id", ForeignKey("calculation.id"), nullable=False, index=True),
+    Column("kinds", Text, nullable=False),
+    Column("part", Text),
+    Column("meta", Json, nullable=False),
+    Column("digest", Key, nullable=False),
+)
+"""`digest`: sha256 of the calculation's key, the kinds and their values. `part`: of the split. `meta`: what else an
+export says of the member (role, rung, family, weights), pinned so that it can be written again byte for byte."""
+
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("campaign_id", ForeignKey("campaign.id"), primary_key=True, autoincrement=False),
+    Column("upto", Id, primary_key=True, autoincrement=False),
+    Column("content", Json, nullable=False),
+    Column("created", Real, nullable=False),
+)
+"""The cost of a campaign's attempts with ids up to `upto`, all of them terminal, so that a status adds up the rest."""

@@ -147,7 +147,7 @@ def test_readonly_leaves_no_file_behind(path: Path) -> None:
     with open_database(f"sqlite:///{path}", readonly=True) as reader, reader.read() as connection:
         assert connection.execute(select(schema.blob)).all() == []
         with pytest.raises(OperationalError, match="readonly"):
-            connection.execute(insert(schema.blob).values(data=b"x"))
+            connection.execute(insert(schema.blob).values(digest=bytes(32), data=b"x"))
     assert contents(path.parent) == before
 
 
@@ -159,13 +159,13 @@ def test_a_writer_that_reads_first_holds_the_lock_already(path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
         other.close()
-        connection.execute(insert(schema.blob).values(data=b"x"))
+        connection.execute(insert(schema.blob).values(digest=bytes(32), data=b"x"))
 
 
 def test_a_write_is_whole_or_not_at_all(database: Database) -> None:
     def interrupted() -> None:
         with database.write() as connection:
-            connection.execute(insert(schema.blob).values(data=b"x"))
+            connection.execute(insert(schema.blob).values(digest=bytes(32), data=b"x"))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -199,5 +199,5 @@ def test_a_name_with_strange_letters_is_a_file_of_that_name(tmp_path: Path) -> N
     path = tmp_path / "a b#ç.db"
     open_database(f"sqlite:///{path}", create=True).close()
     with open_database(f"sqlite:///{path}") as opened, opened.write() as connection:
-        connection.execute(insert(schema.blob).values(data=b"x"))
+        connection.execute(insert(schema.blob).values(digest=bytes(32), data=b"x"))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -11,6 +11,7 @@ import pytest
 from ase.calculators.emt import EMT
 from ase.io import read
 
+from farfield.db import schema
 from farfield.db.export import write_extxyz
 from farfield.db.query import select_labelled
 from farfield.errors import RecordError
@@ -93,7 +94,7 @@ def test_the_manifest_is_true(record, emt_cells, tmp_path: Path) -> None:
     assert (manifest["structures"], manifest["atoms"], manifest["labels"]) == (2, 8, {"E": 2, "F": 2, "V": 1})
     assert manifest["oracle"] == {"fingerprint": stored.fingerprint, "sha256": stored.fingerprint_hash}
     assert manifest["selection"] == {"campaign": "first", "kind": "E", "doubted": False}
-    assert manifest["schema_revision"] == "0001"
+    assert manifest["schema_revision"] == schema.REVISION
     assert set(manifest["units"]) >= {"REF_energy", "REF_forces", "REF_virials", "REF_stress"}
     again = write_extxyz(tmp_path / "again.xyz", record.database, campaign="first", kind="E")
     assert again.path.read_bytes() == written.path.read_bytes()
