@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farfield.db import schema
@@ -17,6 +17,9 @@ from farfield.db.identity import calculation_key, stored_bytes, structure_key
 from farfield.errors import RecordError
 
 __all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
+
+LOCK = 0x66617263
+"""PostgreSQL advisory lock of those who store structures."""
 
 
 def insert_new(connection: Connection, table: Table) -> Any:
@@ -50,14 +53,13 @@ def store_calculations(connection: Connection, oracle: int, cells: Sequence[Atom
     """(row id, key) of the calculation of each cell by the oracle with that row id; what is new is inserted."""
     c = schema.calculation.c
     digest = connection.scalars(select(schema.oracle.c.fingerprint_hash).where(schema.oracle.c.id == oracle)).one()
+    if connection.dialect.name == "postgresql":
+        # rows go in as they were proposed; without the lock two writers might wait for each other in a ring
+        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
     keys = [structure_key(atoms) for atoms in cells]
     structures = _store_structures(connection, dict(zip(keys, cells, strict=True)))
     names = {key: calculation_key(key, digest) for key in keys}
-    # in the order of the keys, so that two writers never wait for each other in a ring
-    rows = [
-        {"key": name, "structure_id": structures[key], "oracle_id": oracle}
-        for key, name in sorted(names.items(), key=lambda pair: pair[1])
-    ]
+    rows = [{"key": name, "structure_id": structures[key], "oracle_id": oracle} for key, name in names.items()]
     if rows:
         connection.execute(insert_new(connection, schema.calculation), rows)
     ids: dict[str, int] = {}

@@ -31,8 +31,7 @@ def structure_bytes(atoms: Atoms) -> bytes:
 
 
 def stored_bytes(atoms: Atoms) -> bytes:
-    """The bytes a database keeps of `atoms`: all that `structure_bytes` says, in less. Raises RecordError as it does.
-    """
+    """The bytes a database keeps of `atoms`: what `structure_bytes` says, in less. Raises RecordError as it does."""
     return pack_rows(STORED, {**_arrays(atoms), "pbc": np.asarray(atoms.pbc, dtype="?")})
 
 

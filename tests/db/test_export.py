@@ -93,7 +93,7 @@ def test_the_manifest_is_true(record, emt_cells, tmp_path: Path) -> None:
     assert manifest["sha256"] == hashlib.sha256(written.path.read_bytes()).hexdigest()
     assert (manifest["structures"], manifest["atoms"], manifest["labels"]) == (2, 8, {"E": 2, "F": 2, "V": 1})
     assert manifest["oracle"] == {"fingerprint": stored.fingerprint, "sha256": stored.fingerprint_hash}
-    assert manifest["selection"] == {"campaign": "first", "kind": "E", "doubted": False}
+    assert manifest["selection"] == {"campaign": "first", "kind": "E", "doubted": False, "query": ""}
     assert manifest["schema_revision"] == schema.REVISION
     assert set(manifest["units"]) >= {"REF_energy", "REF_forces", "REF_virials", "REF_stress"}
     again = write_extxyz(tmp_path / "again.xyz", record.database, campaign="first", kind="E")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from farfield.db import query
 from farfield.db.identity import structure_key
-from farfield.db.query import Selection, select_labelled
+from farfield.db.query import Selection, select_labelled, selecting
 from farfield.errors import RecordError
 
 
@@ -38,7 +37,7 @@ def test_everything_once_in_the_order_of_the_proposals(record, bought) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_pages_do_not_show(record, bought, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     whole = found(record), found(record, campaign="first", kind="E")
-    monkeypatch.setattr(query, "PAGE", size)
+    monkeypatch.setattr(selecting, "PAGE", size)
     assert (found(record), found(record, campaign="first", kind="E")) == whole
 
 
