@@ -22,7 +22,8 @@ __all__ = ["Labelled", "load"]
 @dataclass(frozen=True)
 class Labelled:
     """One calculation with its accepted labels and the first proposal that asked for it (of those that the query
-    fits). `role` and what follows are None for a calculation outside any decision."""
+    fits). `role` and what follows are None for a calculation outside any decision. `part`: of a split
+    dataset."""
 
     calculation: str
     structure: str
@@ -37,6 +38,7 @@ class Labelled:
     term: str | None = None
     rung: tuple[int, int, int] | None = None
     id: int = 0
+    part: str | None = None
 
     def structure_atoms(self) -> Atoms:
         """The bare structure, bit for bit."""
