@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from required import absent
 from sqlalchemy import create_engine
 
@@ -23,7 +24,7 @@ from farfield.db import schema
 from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
-from farfield.oracles.observation import Observations
+from farfield.oracles.observation import Observations, virial_from_stress
 
 HOST = ("here", "boot-1", os.getpid(), 1.0)
 
@@ -176,3 +177,25 @@ def answer() -> Callable[..., Observations]:
         return Observations({k: values[k] for k in kinds}, **fields)
 
     return make
+
+
+@pytest.fixture
+def emt_cells(record, claims, campaign, session, decide):
+    """Answers of EMT itself to three cells: all kinds, E and F, V alone; the cells."""
+    decision = decide(0, 3, role="force constants")
+    rng = np.random.default_rng(1)
+    for p in decision.proposals:
+        p.atoms.set_cell(p.atoms.cell.array @ (np.eye(3) + 0.03 * rng.normal(size=(3, 3))), scale_atoms=True)
+    keys = record.store_decision(campaign, decision)
+    for key, p, kinds in zip(keys, decision.proposals, ("EFV", "EF", "V"), strict=True):
+        atoms = p.atoms.copy()
+        atoms.calc = EMT()
+        everything = {
+            "E": atoms.get_potential_energy(),
+            "F": atoms.get_forces(),
+            "V": virial_from_stress(atoms.get_stress(), atoms.get_volume()),
+        }
+        attempt = claims.new_attempt(key, campaign, tuple(kinds))
+        claims.claim(attempt, session)
+        claims.finish(attempt, session, Observations({k: everything[k] for k in kinds}), 1.0)
+    return [p.atoms for p in decision.proposals]

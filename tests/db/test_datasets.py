@@ -123,8 +123,8 @@ def test_families_do_not_hang_on_the_order(seed: int, order: list[int]) -> None:
 
 def test_a_chain_of_near_cells_is_one_family() -> None:
     """Both ends are far from each other, and the middle comes last."""
-    cells = [bulk("Cu", cubic=True) for _ in range(3)]
-    for cell, shift in zip(cells, (0.0, 2.0, 1.0), strict=True):
+    cells = [bulk("Cu", cubic=True) * (2, 1, 1) for _ in range(3)]
+    for cell, shift in zip(cells, (0.0, 1.6, 0.8), strict=True):
         cell.positions[1, 0] += shift
     families = Families()
     numbers = [families.add(c) for c in cells]

@@ -15,29 +15,7 @@ from farfield.db import schema
 from farfield.db.export import write_extxyz
 from farfield.db.query import select_labelled
 from farfield.errors import RecordError
-from farfield.oracles.observation import Observations, virial_from_stress
-
-
-@pytest.fixture
-def emt_cells(record, claims, campaign, session, decide):
-    """Answers of EMT itself to three cells: all kinds, E and F, V alone; the cells."""
-    decision = decide(0, 3, role="force constants")
-    rng = np.random.default_rng(1)
-    for p in decision.proposals:
-        p.atoms.set_cell(p.atoms.cell.array @ (np.eye(3) + 0.03 * rng.normal(size=(3, 3))), scale_atoms=True)
-    keys = record.store_decision(campaign, decision)
-    for key, p, kinds in zip(keys, decision.proposals, ("EFV", "EF", "V"), strict=True):
-        atoms = p.atoms.copy()
-        atoms.calc = EMT()
-        everything = {
-            "E": atoms.get_potential_energy(),
-            "F": atoms.get_forces(),
-            "V": virial_from_stress(atoms.get_stress(), atoms.get_volume()),
-        }
-        attempt = claims.new_attempt(key, campaign, tuple(kinds))
-        claims.claim(attempt, session)
-        claims.finish(attempt, session, Observations({k: everything[k] for k in kinds}), 1.0)
-    return [p.atoms for p in decision.proposals]
+from farfield.oracles.observation import Observations
 
 
 def test_ase_reads_back_every_bit(record, emt_cells, tmp_path: Path) -> None:
@@ -51,7 +29,7 @@ def test_ase_reads_back_every_bit(record, emt_cells, tmp_path: Path) -> None:
         assert atoms.positions.tobytes() == original.positions.tobytes()
         assert atoms.cell.array.tobytes() == original.cell.array.tobytes()
         assert atoms.pbc.all()
-        assert atoms.info["config_type"] == "force constants"
+        assert (atoms.info["config_type"], atoms.info["farfield_role"]) == ("fc", "force constants")
         assert atoms.info["farfield_calculation"] == row.calculation
         assert (atoms.info["farfield_decision"], atoms.info["farfield_ordinal"]) == (0, row.ordinal)
         assert atoms.info.get("REF_energy") == row.labels.energy
