@@ -39,9 +39,9 @@ class PhonopyWriter:
         self._sets: dict[str, list[tuple[int, Array, Array]]] = {}
 
     def add(self, row: Labelled, link: Link | None, weighed: Weighed | None) -> None:
-        """Take a displaced cell in; other rows are passed over."""
+        """Take a displaced cell in. Raises RecordError for another one."""
         if link is None or row.labels.forces is None:
-            return
+            raise RecordError(f"{row.calculation[:12]} is no displaced cell with forces; select kind=FC")
         key, host = self._host(link.column)
         atoms = row.structure_atoms()
         moved = atoms.positions - host.positions
@@ -63,9 +63,7 @@ class PhonopyWriter:
         return row.key, self._hosts[row.key]
 
     def close(self) -> None:
-        """Write the folders. Raises RecordError where no row was a displaced cell with forces."""
-        if not self._sets and self._folder.exists() and not any(self._folder.iterdir()):
-            raise RecordError("no displaced cell of a force-constant column is among the labels; select kind=FC")
+        """Write the folders."""
         for key, sets in self._sets.items():
             host = self._hosts[key]
             place = self._folder / f"{host.get_chemical_formula()}-{key[:12]}"

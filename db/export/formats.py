@@ -28,7 +28,8 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """`title` for the manifest, `for_whom` for the help, `needs`: packages that pip brings with farfield[data]."""
+    """`title` for the manifest, `for_whom` for the help, `needs`: packages that pip brings with farfield[data]. `displaced`: it
+    holds displaced cells of force-constant columns, and other rows are passed over."""
 
     title: str
     for_whom: str
@@ -36,6 +37,7 @@ class Format:
     writer: str
     weights: bool = False
     needs: tuple[str, ...] = ()
+    displaced: bool = False
 
     def open(self, part: Path, keys: Keys, database: Database) -> Writer:
         """A writer on the new file or folder `part`. Raises RecordError where a package is missing."""
@@ -67,7 +69,7 @@ FORMATS: dict[str, Format] = {
     "deepmd": Format("DeePMD npy", "DeePMD-kit, DP-GEN, dpdata: a folder of systems", (), "deepmd.DeepmdWriter"),
     "phonopy": Format(
         "phonopy FORCE_SETS", "phonopy: the displaced cells of force-constant columns, a folder for each cell", (),
-        "force_sets.PhonopyWriter",
+        "force_sets.PhonopyWriter", displaced=True,
     ),
 }  # fmt: skip
 

@@ -64,12 +64,15 @@ def write(
                 if row.calculation in origin.left_out:
                     summary.withdrawn += 1
                     continue
+                if FORMATS[form].displaced and (link is None or row.labels.forces is None):
+                    continue
                 summary.add(row)
                 writer.add(row, link, None if found is None else found.of(row, link))
                 if progress is not None:
                     progress(summary.structures)
             if not summary.structures:
-                raise RecordError("nothing to export: no label matches; see `farfield status` for what there is")
+                what = "no displaced cell of a force-constant column" if FORMATS[form].displaced else "no label"
+                raise RecordError(f"nothing to export: {what} matches; `farfield summary` shows what there is")
         finally:
             writer.close()
         more: dict[str, Any] = writer.said()

@@ -58,14 +58,15 @@ FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
 class QueryError(RecordError):
-    """A query that means nothing; `column` counts from 1."""
+    """A query that means nothing; `column` counts from 1, `pointer` shows it below the text."""
 
     def __init__(self, text: str, column: int, why: str) -> None:
         column = max(1, min(column, len(text) + 1))
         start = max(0, column - 41)
         shown = text[start : start + 76].replace("\n", " ").replace("\t", " ")
-        super().__init__(f"the query, column {column}: {why}\n  {shown}\n  {' ' * (column - 1 - start)}^")
+        super().__init__(f"the query, column {column}: {why}")
         self.column = column
+        self.pointer = f"  {shown}\n  {' ' * (column - 1 - start)}^"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from farfield.errors import FarfieldError
-from farfield.service.cli import export, init, oracle, plan, report, run, status, stop, verify, withdraw
+from farfield.service.cli import (
+    dataset,
+    export,
+    init,
+    listing,
+    oracle,
+    plan,
+    report,
+    run,
+    status,
+    stop,
+    verify,
+    withdraw,
+)
 
 __all__ = ["app"]
 
@@ -27,6 +40,8 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except FarfieldError as fault:
             line = " ".join(str(fault).split())
+            if (pointer := getattr(fault, "pointer", None)) is not None:
+                line += f"\n{pointer}"
         except BrokenPipeError:  # the reader, such as `head`, has what it wanted
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
@@ -86,6 +101,10 @@ app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("withdraw")(withdraw.withdraw)
 app.command("report")(report.report)
+app.command("ls")(listing.ls)
+app.command("show")(listing.show)
+app.command("summary")(listing.summary)
 app.command("export")(export.export)
+app.add_typer(dataset.app, name="dataset")
 app.command("verify")(verify.verify)
 app.add_typer(oracle.app, name="oracle")

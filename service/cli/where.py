@@ -14,9 +14,10 @@ from farfield.errors import ConfigError, RecordError
 if TYPE_CHECKING:
     from farfield.db.engine import Database
 
-__all__ = ["DatabaseOption", "FileArgument", "NameOption", "Place", "find"]
+__all__ = ["DatabaseOption", "FileArgument", "FileOption", "NameOption", "Place", "find", "open_record", "url_of"]
 
 FileArgument = Annotated[Path, typer.Argument(help="The campaign file.")]
+FileOption = Annotated[Path, typer.Option("--file", "-f", help="The campaign file, whose database is meant.")]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", help="Look in this database (URL or SQLite file) in place of FILE's.")
 ]
@@ -49,7 +50,7 @@ def find(file: Path, database: str | None, campaign: str | None, *, readonly: bo
         config = CampaignConfig.load(file)
         url, name, folder = config.database_url, campaign or config.campaign.name, config.folder
     else:
-        url = database if "://" in database else f"sqlite:///{Path(database).resolve()}"
+        url = url_of(database)
         name, folder = campaign or "", Path.cwd()
     path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if path is not None and not path.exists():
@@ -61,6 +62,27 @@ def find(file: Path, database: str | None, campaign: str | None, *, readonly: bo
     except BaseException:
         opened.close()
         raise
+
+
+def open_record(file: Path, database: str | None, *, readonly: bool = True) -> Database:
+    """The database that `database` names (a URL or an SQLite file), else that of the campaign file `file`.
+
+    Raises ConfigError, SchemaError, RecordError.
+    """
+    from farfield.db.engine import open_database
+    from farfield.service.campaign.config import CampaignConfig
+
+    url = CampaignConfig.load(file).database_url if database is None else url_of(database)
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise ConfigError(
+            f"no database {url.removeprefix('sqlite:///')}; start a campaign, or `farfield import` labels"
+        )
+    return open_database(url, readonly=readonly)
+
+
+def url_of(database: str) -> str:
+    """The URL of what a person named: a URL, or an SQLite file."""
+    return database if "://" in database else f"sqlite:///{Path(database).resolve()}"
 
 
 def _checked(place: Place, path: Path | None) -> Place:

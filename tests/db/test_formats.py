@@ -283,7 +283,7 @@ def test_a_dataset_is_written_again_byte_for_byte(
 def test_nothing_half_written_is_left(record, origin, tmp_path: Path, form: str) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    with pytest.raises(RecordError, match=r"nothing to export|no displaced cell"):
+    with pytest.raises(RecordError, match="nothing to export"):
         write(
             place / "out", record.database, of_selection(record.database, Selection(campaign="first", natoms=99)), form
         )
@@ -308,8 +308,8 @@ def test_memory_does_not_grow_with_the_rows(
     record, origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """The same three rows many times over, as many bytes as would show."""
-    for room, name in ((flat_arrays, "CHUNK"), (scalar_table, "CHUNK"), (deepmd, "FRAMES")):
-        monkeypatch.setattr(room, name, 50)
+    for room, name, size in ((flat_arrays, "CHUNK", 50), (scalar_table, "CHUNK", 500), (deepmd, "FRAMES", 50)):
+        monkeypatch.setattr(room, name, size)
     rows = rows_of(record)
 
     def peak(times: int) -> int:

@@ -228,8 +228,10 @@ def test_what_means_nothing_is_refused_at_its_column(cells, query: str, column: 
     with pytest.raises(QueryError, match=words) as caught:
         ids(cells, query)
     assert caught.value.column == column
-    message = str(caught.value).splitlines()
-    assert message[2].index("^") == len(message[2]) - 1
+    shown, mark = caught.value.pointer.splitlines()
+    assert mark.strip() == "^"
+    if column <= len(query):
+        assert shown[mark.index("^")] == query[column - 1]
 
 
 ALPHABET = "natoms kind=FEVC()<>!'\",.;-%_*\\x00é0123456789 and or not in is known select drop union -- /* */"
