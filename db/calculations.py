@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, store_blobs
-from farfield.db.identity import calculation_key, stored_bytes, structure_key
+from farfield.db.identity import calculation_key, formula, stored_bytes, structure_key
 from farfield.errors import RecordError
 
 __all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
@@ -80,7 +80,7 @@ def _store_structures(connection: Connection, cells: Mapping[str, Atoms]) -> dic
             {
                 "key": key,
                 "natoms": len(cells[key]),
-                "formula": cells[key].get_chemical_formula(),
+                "formula": formula(cells[key]),
                 "blob_id": blob,
             }
             for key, blob in zip(new, ids, strict=True)

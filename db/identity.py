@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,16 @@ from farfield.oracles.mesh import KEY, explicit_mesh
 from farfield.oracles.observation import KINDS
 from farfield.oracles.packing import pack, pack_rows, unpack
 
-__all__ = ["calculation_key", "ordered_kinds", "stored_bytes", "structure_atoms", "structure_bytes", "structure_key"]
+__all__ = [
+    "calculation_key",
+    "formula",
+    "key_and_bytes",
+    "ordered_kinds",
+    "stored_bytes",
+    "structure_atoms",
+    "structure_bytes",
+    "structure_key",
+]
 
 FORMAT, STORED = "farfield structure 1", "structure 2"
 
@@ -28,6 +38,24 @@ def structure_bytes(atoms: Atoms) -> bytes:
     for no atoms or values that are not finite.
     """
     return pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, _arrays(atoms))
+
+
+def key_and_bytes(atoms: Atoms) -> tuple[str, bytes]:
+    """`structure_key` and `stored_bytes` at once."""
+    arrays = _arrays(atoms)
+    canonical = pack({"format": FORMAT, "pbc": [bool(p) for p in atoms.pbc]}, arrays)
+    stored = pack_rows(STORED, {**arrays, "pbc": np.asarray(atoms.pbc, dtype="?")})
+    return hashlib.sha256(canonical).hexdigest(), stored
+
+
+def formula(atoms: Atoms) -> str:
+    """The chemical formula in Hill's order, the same for any order of the atoms."""
+    return _formula(np.sort(atoms.numbers).astype("u1").tobytes())
+
+
+@functools.lru_cache(maxsize=4096)
+def _formula(numbers: bytes) -> str:
+    return str(Atoms(numbers=list(numbers)).get_chemical_formula())
 
 
 def stored_bytes(atoms: Atoms) -> bytes:

@@ -21,7 +21,7 @@ from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
 from farfield.oracles.packing import pack_rows, unpack
 
-__all__ = ["Labels", "accept", "accepted_kinds", "labels", "result_bytes", "result_values"]
+__all__ = ["Labels", "accept", "accepted_kinds", "difference", "labels", "result_bytes", "result_values", "scalar"]
 
 Array = NDArray[np.float64]
 STORED = "result 2"
@@ -107,7 +107,7 @@ def accept(
             calculation_id=calculation,
             kind=kind,
             attempt_id=attempt,
-            value=_scalar(kind, values[kind]),
+            value=scalar(kind, values[kind]),
             energy_zero=zero if kind == "E" else None,
             blob_id=blob,
             accepted=now(),
@@ -150,7 +150,8 @@ def labels(connection: Connection, calculations: Iterable[int]) -> dict[int, Lab
     return {i: Labels(**part) for i, part in parts.items()}
 
 
-def _scalar(kind: str, value: Array) -> float:
+def scalar(kind: str, value: Array) -> float:
+    """What an observation row says of a label: see `schema.observation`."""
     if kind == "E":
         return float(value)
     if kind == "V":

@@ -2,8 +2,8 @@
 
 `pack`: the magic ``FARFIELD``, a 4-byte little-endian header length, the JSON header, then for each array an 8-byte
 length and its npy block. `pack_rows`, for the blobs of a database, a third smaller at 54 atoms: the magic
-``FARFROWS``, the header length, a JSON header with type and shape of each array, then their bytes. Either is a function
-of the content alone, so it can be hashed.
+``FARFROWS``, the header length, a header with name, type and shape of each array, then their bytes. Either is a
+function of the content alone, so it can be hashed.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def _rows_opening(kind: str, layout: tuple[tuple[str, str, tuple[int, ...]], ...
     for name, dtype, _ in layout:
         if np.dtype(dtype).hasobject:
             raise ValueError(f"{name} is an object array, which would need a pickle")
-    head = json.dumps({"format": kind, "arrays": [[n, d, list(s)] for n, d, s in layout]}, separators=(",", ":"))
-    return ROWS + struct.pack("<I", len(head)) + head.encode()
+    if any(mark in text for mark in ":;" for text in (kind, *(name for name, _, _ in layout))):
+        raise ValueError("names of arrays have no colons or semicolons")
+    head = ";".join([kind, *(f"{n}:{d}:{','.join(map(str, s))}" for n, d, s in layout)]).encode()
+    return ROWS + struct.pack("<I", len(head)) + head
 
 
 Layout = tuple[str, "np.dtype[Any]", tuple[int, ...], int, int]
@@ -105,17 +107,17 @@ Layout = tuple[str, "np.dtype[Any]", tuple[int, ...], int, int]
 def _rows_layout(head: bytes) -> tuple[str, tuple[Layout, ...], int]:
     """Format; name, type, shape, count and start of each array; bytes in all. Few cells have different headers."""
     try:
-        parsed = json.loads(head)
+        kind, *fields = head.decode().split(";")
         out, at = [], 0
-        for name, text, shape in parsed["arrays"]:
-            dtype = np.dtype(text)
+        for name, text, sizes in (field.split(":") for field in fields):
+            dtype, shape = np.dtype(text), tuple(int(n) for n in sizes.split(",") if n)
             if dtype.hasobject or dtype.itemsize == 0 or any(n < 0 for n in shape):
                 raise ValueError(f"{name} has the type {text}, which no block holds")
             count = int(np.prod(shape, dtype=np.int64))
-            out.append((str(name), dtype, tuple(shape), count, at))
+            out.append((name, dtype, shape, count, at))
             at += count * dtype.itemsize
-        return str(parsed["format"]), tuple(out), at
-    except (KeyError, TypeError, ValueError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        return kind, tuple(out), at
+    except (TypeError, ValueError) as error:
         raise ValueError(f"truncated or damaged farfield block: {error}") from error
 
 

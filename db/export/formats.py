@@ -28,8 +28,8 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """`title` for the manifest, `for_whom` for the help, `needs`: packages that pip brings with farfield[data]. `displaced`: it
-    holds displaced cells of force-constant columns, and other rows are passed over."""
+    """`title` for the manifest, `for_whom` for the help, `needs`: packages that pip brings with farfield[data].
+    `displaced`: it holds displaced cells of force-constant columns, and other rows are passed over."""
 
     title: str
     for_whom: str

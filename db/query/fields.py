@@ -285,7 +285,11 @@ def _times(field: Field, operator: str, values: Sequence[Read]) -> Condition:
     if field.kind == "age":
         operator = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(operator, operator)
     clause = _clause(field.column, operator, moments)
-    return Condition(clause, select(o.calculation_id).where(o.detail == "", _clause(o.accepted, operator, moments)))
+    # a label is accepted in the transaction that ends its attempt: the index on that, and an hour to spare
+    spare = {"<": 3600.0, "<=": 3600.0, ">": -3600.0, ">=": -3600.0}.get(operator)
+    if spare is None:
+        return Condition(clause)
+    return Condition(clause, select(a.calculation_id).where(_clause(a.ended, operator, [moments[0] + spare])))
 
 
 def _moment(name: str, value: Read) -> Any:

@@ -84,7 +84,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_id", "upto", name=op.f("pk_rollup")),
     )
     op.create_index(op.f("ix_structure_formula"), "structure", ["formula"], unique=False)
-    op.create_index(op.f("ix_observation_accepted"), "observation", ["accepted"], unique=False)
+    op.create_index(op.f("ix_attempt_ended"), "attempt", ["ended"], unique=False)
 
 
 def downgrade() -> None:
@@ -93,7 +93,7 @@ def downgrade() -> None:
     for name in ("source", "dataset"):
         if bind.scalar(sa.select(sa.func.count()).select_from(sa.table(name))):
             raise ValueError(f"the table {name} has rows, and revision 0001 has no place for them")
-    op.drop_index(op.f("ix_observation_accepted"), "observation")
+    op.drop_index(op.f("ix_attempt_ended"), "attempt")
     op.drop_index(op.f("ix_structure_formula"), "structure")
     for name in ("rollup", "dataset_member", "dataset"):
         op.drop_table(name)
