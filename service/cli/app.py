@@ -16,6 +16,7 @@ from farfield.errors import FarfieldError
 from farfield.service.cli import (
     dataset,
     export,
+    importing,
     init,
     listing,
     oracle,
@@ -104,6 +105,7 @@ app.command("report")(report.report)
 app.command("ls")(listing.ls)
 app.command("show")(listing.show)
 app.command("summary")(listing.summary)
+app.command("import")(importing.import_labels)
 app.command("export")(export.export)
 app.add_typer(dataset.app, name="dataset")
 app.command("verify")(verify.verify)
