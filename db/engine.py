@@ -23,7 +23,15 @@ from farfield.db.places import check_place
 from farfield.db.schema import REVISION, metadata
 from farfield.errors import RecordError, SchemaError
 
-__all__ = ["Database", "open_database"]
+__all__ = [
+    "Database",
+    "empty_database",
+    "known_revisions",
+    "open_database",
+    "parse_url",
+    "plain_engine",
+    "revision_of",
+]
 
 PAGE_SIZE = 8192
 BUSY_SECONDS = 60.0
@@ -55,6 +63,11 @@ class Database:
     def shown(self) -> str:
         """The URL for people, its password hidden."""
         return self._url.render_as_string(hide_password=True)
+
+    @property
+    def path(self) -> str:
+        """The file of an SQLite database; the name of another."""
+        return str(self._url.database)
 
     @contextmanager
     def write(self, *, relaxed: bool = False) -> Iterator[Connection]:
@@ -90,7 +103,7 @@ def open_database(url: str, create: bool = False, readonly: bool = False) -> Dat
     `create` makes it where there is none. Raises RecordError for a place that cannot hold it or cannot be reached and
     SchemaError for a schema that is not this program's; either leaves what is there untouched.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         path = Path(str(parsed.database)).absolute()
         check_place(path, create=create, readonly=readonly)
@@ -101,7 +114,8 @@ def open_database(url: str, create: bool = False, readonly: bool = False) -> Dat
     return Database(parsed, readonly=readonly)
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """The URL that `url` means. Raises RecordError for what is none, or for another kind of database."""
     try:
         parsed = make_url(url)
         if parsed.drivername == "postgresql":
@@ -156,11 +170,11 @@ def _check_revision(url: URL, *, create: bool) -> None:
     engine = _engine(url, readonly=True, durable=True, probe=True)
     try:
         with engine.connect() as connection:
-            found = _revision(connection)
+            found = revision_of(connection)
         if found is None and create and url.get_backend_name() == "postgresql":
             with engine.begin() as connection:
                 connection.execute(select(func.pg_advisory_xact_lock(CREATION_LOCK)))
-                if _revision(connection) is None:
+                if revision_of(connection) is None:
                     _upgrade(connection)
             found = REVISION
     except DBAPIError as fault:
@@ -172,6 +186,13 @@ def _check_revision(url: URL, *, create: bool) -> None:
             f"{shown} holds no farfield tables; name another database.url, or start one with `farfield run`",
             expected=REVISION,
         )
+    if found in known_revisions() and found != REVISION:
+        raise SchemaError(
+            f"{shown} has schema revision {found} of an earlier farfield; run `farfield db upgrade {shown}`, "
+            "which backs it up first",
+            found=found,
+            expected=REVISION,
+        )
     if found != REVISION:
         raise SchemaError(
             f"{shown} has schema revision {found}, and this farfield knows {REVISION}; "
@@ -181,7 +202,7 @@ def _check_revision(url: URL, *, create: bool) -> None:
         )
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """The schema revision, None where there are neither Alembic's nor our tables; "none" for tables without one."""
     names = inspect(connection).get_table_names()
     if "alembic_version" in names:
@@ -189,6 +210,40 @@ def _revision(connection: Connection) -> str | None:
         if versions:
             return ", ".join(sorted(str(v) for v in versions))
     return "none" if set(names) & set(metadata.tables) else None
+
+
+def known_revisions() -> tuple[str, ...]:
+    """Revisions that this program can read or upgrade, oldest first."""
+    return tuple(f"{n:04d}" for n in range(1, int(REVISION) + 1))
+
+
+def plain_engine(url: URL) -> Engine:
+    """An engine that leaves transactions to its caller, for migrations and copies; the file must exist."""
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url)
+    return create_engine(
+        url.set(database=str(Path(str(url.database)).absolute())),
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+    )
+
+
+def empty_database(url: URL) -> Engine:
+    """An engine on the database at `url`, which is made without tables where there is none; for copies."""
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url)
+    path = Path(str(url.database)).absolute()
+    check_place(path, create=True, readonly=False)
+    engine = plain_engine(url)
+    if not path.exists():
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_SIZE}")
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
 
 
 def _upgrade(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from farfield.db.blobs import blocks, load_blobs
 from farfield.db.identity import structure_atoms
 from farfield.db.labels import Array, Labels, labels
 from farfield.db.query.pages import Hit
+from farfield.errors import RecordError
 
 __all__ = ["Labelled", "load"]
 
@@ -66,7 +67,7 @@ class Labelled:
 
 
 def load(connection: Connection, hits: Sequence[Hit]) -> list[Labelled]:
-    """The calculations of a page in its order, with bytes and labels."""
+    """The calculations of a page in its order, with bytes and labels. Raises RecordError where a part is missing."""
     c, s, k = schema.calculation.c, schema.structure.c, schema.oracle.c
     rows: dict[int, Any] = {}
     for block in blocks([h.id for h in hits]):
@@ -77,6 +78,9 @@ def load(connection: Connection, hits: Sequence[Hit]) -> list[Labelled]:
             .where(c.id.in_(block))
         )
         rows.update((r.id, r) for r in connection.execute(query))
+    for hit in hits:
+        if hit.id not in rows:
+            raise RecordError(f"calculation {hit.id} lacks its structure or oracle; run `farfield db check`")
     known = labels(connection, rows)
     data = load_blobs(connection, {r.blob_id for r in rows.values()})
     asked = proposals(connection, hits)

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from farfield.errors import FarfieldError
 from farfield.service.cli import (
+    database,
     dataset,
     export,
     importing,
@@ -108,5 +109,6 @@ app.command("summary")(listing.summary)
 app.command("import")(importing.import_labels)
 app.command("export")(export.export)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(database.app, name="db")
 app.command("verify")(verify.verify)
 app.add_typer(oracle.app, name="oracle")

@@ -104,5 +104,5 @@ def _say(content: dict[str, Any], dry_run: bool) -> None:
         print("  agrees; nothing was stored (--dry-run)")
         return
     print(f"  {content['new']} stored, {content['known']} known already, {content['repeated']} repeated in the file")
-    for kind, off in content["differences"].items():
+    for kind, off in ((k, v) for k, v in content["differences"].items() if v):
         print(f"  {content['furthest'][kind]}: its {kind} is {off:.2g} off the label that was there, which stays")
