@@ -169,10 +169,13 @@ def plain_text(message: str, limit: int = 4000) -> str:
     return message[:limit].encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
-def events(connection: Connection, campaign_id: int, kind: str | None = None) -> list[StoredEvent]:
-    """The events of a campaign in order, of one kind or all."""
+def events(
+    connection: Connection, campaign_id: int, kind: str | None = None, last: int | None = None
+) -> list[StoredEvent]:
+    """The events of a campaign in order, of one kind or all, or the `last` few of them."""
     e = schema.event.c
-    query = select(e.created, e.kind, e.message, e.data).where(e.campaign_id == campaign_id).order_by(e.id)
+    query = select(e.created, e.kind, e.message, e.data).where(e.campaign_id == campaign_id).order_by(e.id.desc())
     if kind is not None:
         query = query.where(e.kind == kind)
-    return [StoredEvent(r.created, r.kind, r.message, r.data) for r in connection.execute(query)]
+    rows = connection.execute(query if last is None else query.limit(last)).all()
+    return [StoredEvent(r.created, r.kind, r.message, r.data) for r in reversed(rows)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
-from farfield.db import schema
+from farfield.db import rollup, schema
 from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
@@ -149,27 +149,18 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
 
 def cost(connection: Connection, campaign: int) -> Cost:
     """Everything a campaign was charged, in total and by parts."""
-    a, p, s = schema.attempt.c, schema.proposal.c, schema.structure.c
-    role = func.coalesce(p.role, "verify")
-    rows = connection.execute(
-        _charged(role, a.kinds, s.natoms, a.state, a.failure)
-        .where(a.campaign_id == campaign)
-        .group_by(role, a.kinds, s.natoms, a.state, a.failure)
-    ).all()
-    ended = [
-        (*r[:3], r.state if r.failure is None else f"{r.state}: {r.failure}", r) for r in rows if r.state != "running"
-    ]
+    total, seconds, running = 0, 0.0, 0
     parts: list[dict[Any, Share]] = [{}, {}, {}, {}]
-    for *names, r in ended:
+    for role, kinds, natoms, state, failure, calls, spent in rollup.shares(connection, campaign):
+        if state == "running":
+            running += calls
+            continue
+        total, seconds = total + calls, seconds + spent
+        names = (role, kinds, natoms, state if failure is None else f"{state}: {failure}")
         for part, name in zip(parts, names, strict=True):
             old = part.get(name, Share())
-            part[name] = Share(old.calls + r.calls, old.core_seconds + r.seconds)
-    return Cost(
-        sum(r.calls for *_, r in ended),
-        float(sum(r.seconds for *_, r in ended)),
-        sum(r.calls for r in rows if r.state == "running"),
-        *parts,
-    )
+            part[name] = Share(old.calls + calls, old.core_seconds + spent)
+    return Cost(total, seconds, running, *parts)
 
 
 def failure_messages(connection: Connection, campaign: int) -> dict[str, str]:

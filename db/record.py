@@ -11,7 +11,7 @@ from typing import Any
 from ase import Atoms
 from sqlalchemy import insert, select, update
 
-from farfield.db import campaigns, decisions, force_constants, progress, schema
+from farfield.db import campaigns, decisions, force_constants, progress, rollup, schema
 from farfield.db.blobs import load_blob, store_blob
 from farfield.db.calculations import calculation_ids, insert_new, oracle_id, store_calculations, store_oracle
 from farfield.db.campaigns import StoredCampaign, StoredEvent, plain_text
@@ -98,10 +98,10 @@ class Record:
         with self.database.write() as connection:
             campaigns.note(connection, campaign_id, kind, message, data or {})
 
-    def events(self, campaign_id: int, kind: str | None = None) -> list[StoredEvent]:
-        """The diary in order, of one kind or all."""
+    def events(self, campaign_id: int, kind: str | None = None, last: int | None = None) -> list[StoredEvent]:
+        """The diary in order, of one kind or all, or the `last` few of it."""
         with self.database.read() as connection:
-            return campaigns.events(connection, campaign_id, kind)
+            return campaigns.events(connection, campaign_id, kind, last)
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
@@ -135,6 +135,11 @@ class Record:
         """The accepted labels for each proposal of a decision, by ordinal."""
         with self.database.read() as connection:
             return progress.answers(connection, campaign_id, number)
+
+    def roll_up(self, campaign_id: int) -> bool:
+        """Keep the sums of what is final, so that `cost` does not grow with the campaign: see `rollup`."""
+        with self.database.write(relaxed=True) as connection:
+            return rollup.roll_up(connection, campaign_id)
 
     def cost(self, campaign_id: int) -> Cost:
         """What the campaign was charged: every call that ran, in total and by role, kinds, size and state."""

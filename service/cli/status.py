@@ -13,6 +13,9 @@ from farfield.service.cli.where import DatabaseOption, FileArgument, NameOption,
 
 __all__ = ["status"]
 
+EVENTS = 100
+"""Newest lines of the diary that are shown."""
+
 
 def status(
     file: FileArgument = Path("campaign.toml"),
@@ -34,7 +37,7 @@ def status(
         cost = record.cost(stored.id)
         waiting = record.missing(stored.id, rounds[-1].number) if rounds else []
         leases = Claims(place.database).leases(stored.id)
-        events = record.events(stored.id)
+        events = record.events(stored.id, last=EVENTS)
         failures = record.failure_messages(stored.id)
         shown = place.database.shown
     state = stored.state

@@ -194,6 +194,7 @@ class Runner:
             self._diary(withdraw_asked(self.record, self.campaign, loop))
             loop.tell(pending, told)
             write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
+            self.record.roll_up(self.campaign)
             self._diary(loop.notes())
             paid = self.record.charges(self.campaign).items()
             seconds = sum(share.core_seconds for place, share in paid if place and place[0] == pending.number)
