@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import func, select
 
 from farfield.db import schema
 from farfield.db.claims import Claims
 from farfield.db.labels import result_values
+from farfield.db.maintenance import check
 from farfield.db.record import Record
 
 WRITER = Path(__file__).with_name("writer.py")
-WRITERS = 4
+WRITERS = 8
+KILLS = {"sqlite": (50, 0.15), "postgresql": (20, 0.5)}
+"""How often a writer is killed, and within how many seconds of its start; a connection to PostgreSQL takes longer."""
 
 
 @pytest.fixture
@@ -66,7 +70,7 @@ def results(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
 
 
 def test_attempts_go_to_one_process_and_labels_to_one_attempt(record, claims, campaign, decide, writer) -> None:
-    """Four processes answer the same 15 calculations, then share out 40 others. No lock errors, no double rows."""
+    """Eight processes answer the same 15 calculations, then share out 40 others. No lock errors, no double rows."""
     keys = record.store_decision(campaign, decide(0, 55))
     asked = ("E", "F", "V")
     same = [[claims.new_attempt(key, campaign, asked) for key in keys[:15]] for _ in range(WRITERS)]
@@ -129,6 +133,48 @@ def test_kill_minus_nine_loses_nothing_that_was_told(
     again = claims.new_attempt(key, campaign, ("E", "F", "V"))
     assert claims.claim(again, mine)
     assert claims.finish(again, mine, answer(), 1.0) == ("E", "F", "V")
+
+
+def test_fifty_kills_leave_an_intact_database_with_every_label_that_was_told(
+    record: Record, claims: Claims, campaign, decide, writer
+) -> None:
+    """A process that writes is killed at any moment, two at a time, again and again."""
+    keys = record.store_decision(campaign, decide(0, 1500))
+    kills, patience = KILLS[record.database.dialect]
+    nests = [writer("nest"), writer("nest")]
+    ready(nests)
+    rng = np.random.default_rng(0)
+    lines: list[str] = []
+    for _ in range(kills):
+        children = []
+        for nest in nests:
+            nest.stdin.write("go\n")
+            nest.stdin.flush()
+            while not (line := nest.stdout.readline()).startswith("child"):  # what the one before it told
+                lines.append(line)
+            children.append(int(line.split()[1]))
+        time.sleep(rng.uniform(0.0, patience))
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+    lines += [line for nest in nests for line in nest.communicate(timeout=30)[0].splitlines()]
+    told = [int(line) for line in lines if line.strip().isdigit()]
+    assert len(told) > kills
+    a, b, o = schema.attempt.c, schema.blob.c, schema.observation.c
+    with record.database.read() as connection:
+        rows = connection.execute(select(a.id, a.state, b.data).outerjoin(schema.blob, b.id == a.blob_id)).all()
+        labels = dict(connection.execute(select(o.attempt_id, func.count()).group_by(o.attempt_id)).all())
+        twice = connection.execute(
+            select(o.calculation_id, o.kind).group_by(o.calculation_id, o.kind).having(func.count() > 1)
+        ).all()
+    answered = {r.id: result_values(bytes(r.data))[0] for r in rows if r.state in ("finished", "superseded")}
+    assert set(told) <= set(answered)
+    assert all(float(values["E"]) == attempt for attempt, values in answered.items())
+    assert twice == []
+    assert labels == dict.fromkeys([r.id for r in rows if r.state == "finished"], 3)
+    open_now = [r.id for r in rows if r.state == "running"]
+    assert sorted(claims.release_dead("here", "boot-1")) == sorted(open_now)
+    assert check(record.database).faults == []
+    assert len(record.missing(campaign, 0)) == len(keys) - len(labels)
 
 
 def test_readers_see_whole_decisions_while_another_writes(record: Record, campaign, decide, writer) -> None:

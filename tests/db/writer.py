@@ -5,11 +5,14 @@ It claims the attempts it is given, says that it is ready, and begins when it is
 race: finish them, while other processes finish others of the same calculations, then claim every attempt that waits,
 twice over, and finish what was claimed; prints attempts with the kinds accepted.
 work: buy the calculations of campaign 1 for ever; prints each attempt once its answer is in the record.
+nest: on every line of input fork a child that works, print its pid, and wait until somebody has killed it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from itertools import count
 
@@ -52,8 +55,26 @@ def work(claims: Claims, session: int, _: list[int]) -> None:
             print("answered already", flush=True)
 
 
+def nest(url: str) -> None:
+    for _ in sys.stdin:
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            continue
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no child outlives the test
+        print("child", os.getpid(), flush=True)
+        with open_database(url) as database:
+            claims = Claims(database)
+            session = claims.open_session("here", "boot-1", os.getpid(), process_start(os.getpid()) or 0.0)
+            work(claims, session, [])
+
+
 if __name__ == "__main__":
     verb, url, *rest = sys.argv[1:]
+    if verb == "nest":
+        print("ready", flush=True)
+        nest(url)
+        sys.exit()
     with open_database(url) as database:
         made = Claims(database)
         mine = made.open_session("here", "boot-1", os.getpid(), process_start(os.getpid()) or 0.0)

@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import ssl
-import threading
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from distributed import LocalCluster
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.config import ClusterSection
@@ -34,14 +35,20 @@ def test_a_local_cluster_is_encrypted_with_one_thread_per_process() -> None:
         assert stranger_hears(urlsplit(info["address"]).port or 0) == b""
 
 
-def test_ctrl_c_while_the_cluster_starts_is_heard_when_it_stands() -> None:
+class Interrupted(LocalCluster):
+    """A local cluster during whose start somebody presses Ctrl-C."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        super().__init__(*args, **kwargs)
+
+
+def test_ctrl_c_while_the_cluster_starts_is_heard_when_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.LocalCluster", Interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     try:
-        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         with pytest.raises(KeyboardInterrupt), connect(ClusterSection(workers=1), one_host=True):
             raise AssertionError("the interrupt was lost")
-        timer.join()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
