@@ -29,25 +29,50 @@ from farfield.oracles.observation import VOIGT
 
 __all__ = ["ExtxyzWriter", "Keys", "extxyz"]
 
-RESERVED = {"Lattice", "Properties", "pbc", "species", "pos", "config_type", "initial_magmoms"}
+RESERVED = {
+    *("lattice", "properties", "pbc", "cell", "species", "symbols", "pos", "positions", "z", "numbers", "tags"),
+    *("initial_magmoms", "magmoms", "initial_charges", "charges", "masses", "momenta", "velo", "move_mask"),
+}
+"""Names that extended XYZ or ASE give another meaning, in lower case."""
+MEANT = {"free_energy": "energy", "force": "forces", "virial": "virials"}
+"""Names that mean one label to readers, beside the labels' own."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Names of the labels in the file. Raises RecordError for names that the format, or each other, cannot bear."""
+    """Names of the labels in the file. Raises RecordError for names that the format, or each other, cannot bear.
+
+    `nan`: a label that was not computed is written as nan, in place of no key. NequIP and Allegro batch cells of
+    the same keys only, and leave nan out of their losses by `ignore_nan: true`; MACE must not see it.
+    """
 
     energy: str = "REF_energy"
     forces: str = "REF_forces"
     virials: str = "REF_virials"
     stress: str = "REF_stress"
+    nan: bool = False
 
     def __post_init__(self) -> None:
-        names = list(asdict(self).values())
-        for name in names:
-            if not name.replace("_", "a").isalnum() or not name.isascii() or name in RESERVED or name[0].isdigit():
+        names = list(self.names.values())
+        for label, name in self.names.items():
+            meant = MEANT.get(name.lower(), name.lower())
+            if meant in self.names and meant != label:
+                raise RecordError(f"readers would take {name!r} for the {meant}, not the {label}; choose another name")
+            if (
+                name.startswith(("config_", "farfield_"))
+                or not name.replace("_", "a").isalnum()
+                or not name.isascii()
+                or name.lower() in RESERVED
+                or name[0].isdigit()
+            ):
                 raise RecordError(f"{name!r} cannot name a label; use letters, digits and _, such as REF_energy")
-        if len(set(names)) < len(names):
+        if len({n.lower() for n in names}) < len(names):  # ACEpotentials compares without case
             raise RecordError(f"two labels have the same name among {', '.join(names)}; give each its own")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """By label, its name in the file."""
+        return {"energy": self.energy, "forces": self.forces, "virials": self.virials, "stress": self.stress}
 
     def units(self) -> dict[str, str]:
         """What each name means."""
@@ -66,11 +91,12 @@ class Keys:
 def extxyz(row: Labelled, keys: Keys | None = None, link: Link | None = None, weighed: Weighed | None = None) -> str:
     """One structure with the labels it has, as extended XYZ text. Numbers round-trip bit for bit."""
     atoms, known, keys = row.structure_atoms(), row.labels, keys or Keys()
+    forces = np.full((len(atoms), 3), np.nan) if known.forces is None and keys.nan else known.forces
     fields = {
         "Lattice": _quoted(atoms.cell.array.ravel()),
         "Properties": "species:S:1:pos:R:3"
         + (f":initial_magmoms:R:{_moments(atoms).shape[1]}" if atoms.has("initial_magmoms") else "")
-        + (f":{keys.forces}:R:3" if known.forces is not None else ""),
+        + (f":{keys.forces}:R:3" if forces is not None else ""),
         "pbc": '"' + " ".join("T" if p else "F" for p in atoms.pbc) + '"',
     }
     if known.energy is not None:
@@ -79,6 +105,10 @@ def extxyz(row: Labelled, keys: Keys | None = None, link: Link | None = None, we
         fields[keys.virials] = _quoted(_matrix(known.virial).ravel())
         if atoms.cell.rank == 3:
             fields[keys.stress] = _quoted(-_matrix(known.virial).ravel() / atoms.get_volume())
+    if keys.nan:
+        fields.setdefault(keys.energy, "nan")
+        for name in (keys.virials, keys.stress):
+            fields.setdefault(name, _quoted(np.full(9, np.nan)))
     fields["config_type"] = _word(config_type(row.role))
     if weighed is not None:
         for name, value in asdict(weighed).items():
@@ -95,7 +125,7 @@ def extxyz(row: Labelled, keys: Keys | None = None, link: Link | None = None, we
             fields["farfield_partner"] = link.partner
     fields["farfield_calculation"] = row.calculation
     head = " ".join(f"{name}={value}" for name, value in fields.items())
-    return f"{len(atoms)}\n{head}\n" + "".join(f"{line}\n" for line in _lines(atoms, known.forces))
+    return f"{len(atoms)}\n{head}\n" + "".join(f"{line}\n" for line in _lines(atoms, forces))
 
 
 class ExtxyzWriter:
@@ -122,9 +152,9 @@ class ExtxyzWriter:
     def said(self) -> dict[str, Any]:
         """Names, units, how a missing label looks; mean weights by config_type, as tables by type want them."""
         out: dict[str, Any] = {
-            "keys": asdict(self._keys),
+            "keys": self._keys.names,
             "units": self._keys.units(),
-            "missing_labels": "a key that is absent was not computed",
+            "missing_labels": "nan was not computed" if self._keys.nan else "a key that is absent was not computed",
         }
         if self._weights:
             out["weights_by_config_type"] = {
@@ -168,4 +198,4 @@ def _quoted(numbers: Array) -> str:
 def _number(x: float) -> str:
     """17 significant digits: enough for every float64 to come back as it was."""
     text = f"{float(x):.17g}"
-    return text if "." in text or "e" in text else text + ".0"  # readers take 3 for an integer
+    return text if "." in text or "e" in text or text == "nan" else text + ".0"  # readers take 3 for an integer

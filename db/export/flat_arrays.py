@@ -6,9 +6,9 @@ its numbers are NaN, so that nobody trains on them unawares.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,6 +139,35 @@ def _header(out: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Non
     np.lib.format.write_array_header_1_0(out, description)
 
 
+class _Sink(FileIO):
+    """A file that keeps the first fault of writing for `check`: HDF5 crashes the process over a full disk."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or note the fault."""
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest) and self.fault is None:
+                rest = rest[super().write(rest) :]
+        except OSError as fault:
+            self.fault = fault
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or note the fault."""
+        try:
+            return super().truncate(size)
+        except OSError as fault:
+            self.fault = fault
+            return self.tell() if size is None else size
+
+    def check(self) -> None:
+        """Raise the fault, if there was one."""
+        if self.fault is not None:
+            raise self.fault
+
+
 class Hdf5Writer(_Flat):
     """Resizable datasets with units as attributes."""
 
@@ -146,7 +175,8 @@ class Hdf5Writer(_Flat):
         import h5py
 
         super().__init__()
-        self._file = h5py.File(part, "w", track_order=False)
+        self._sink = _Sink(part, "w+")
+        self._file = h5py.File(self._sink, "w", track_order=False)
         self._file.attrs["format"] = "farfield arrays 1"
         for name, (shape, dtype) in SHAPES.items():
             self._file.create_dataset(
@@ -157,6 +187,7 @@ class Hdf5Writer(_Flat):
         held = self._file[name]
         held.resize(len(held) + len(values), axis=0)
         held[len(held) - len(values) :] = values
+        self._sink.check()
 
     def close(self) -> None:
         """Write the offsets and close the file."""
@@ -166,7 +197,6 @@ class Hdf5Writer(_Flat):
         self._file.create_dataset("offsets", data=np.array(self.offsets, "<i8"), track_times=False).attrs["units"] = (
             UNITS["offsets"]
         )
-        name = self._file.filename
         self._file.close()
-        with open(name, "rb") as stream:
-            os.fsync(stream.fileno())
+        self._sink.close()
+        self._sink.check()

@@ -37,6 +37,9 @@ def export(
     forces_key: Annotated[str, typer.Option(help="Name of the forces.")] = "REF_forces",
     virials_key: Annotated[str, typer.Option(help="Name of the virial.")] = "REF_virials",
     stress_key: Annotated[str, typer.Option(help="Name of the stress.")] = "REF_stress",
+    nan: Annotated[
+        bool, typer.Option("--nan", help="extxyz: labels that were not computed as nan (NequIP, Allegro; not MACE).")
+    ] = False,
     database: DatabaseOption = None,
     campaign: NameOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -56,7 +59,7 @@ def export(
         raise RecordError("a dataset is what it is: leave --where and --all away, or freeze another one")
     if part is not None and dataset is None:
         raise RecordError("--part is of a dataset; say --dataset too")
-    keys = Keys(energy_key, forces_key, virials_key, stress_key)
+    keys = Keys(energy_key, forces_key, virials_key, stress_key, nan)
     if dataset is not None or every:
         record, name, folder = open_record(file, database), None, Path.cwd()
     else:
