@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.training import reference_energy
-from farfield.service.cells import ForceConstantCell, Size, strained
+from farfield.service.cells import Size, strained
 from farfield.service.estimates import (
     Dilute,
     EnergyError,
@@ -93,8 +93,7 @@ def far_field(solution: Solution, observed: Observed, problem: Problem) -> FarFi
 
 
 def _mismatch(solution: Solution, label: ForceConstantLabel, problem: Problem) -> Array:
-    cell = ForceConstantCell(problem.host, label.size)
-    return solution.mismatch_constants(label.constants(cell), cell, label.step)
+    return solution.mismatch_constants(label.constants(problem.host), label.cells(problem.host), label.step)
 
 
 def _virials(solution: Solution, observed: Observed, problem: Problem) -> tuple[VirialMismatch, StressMismatch | None]:

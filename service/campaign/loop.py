@@ -26,7 +26,6 @@ from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
 from farfield.service.campaign.rounds import Rounds
 from farfield.service.campaign.state import State
-from farfield.service.cells import ForceConstantCell
 from farfield.service.estimates import Estimate, LatticeOperator
 from farfield.service.estimates.solution import Solution
 from farfield.service.surrogate import Surrogate
@@ -228,7 +227,7 @@ class Loop:
             self._stop = ending.nothing_left()
             return
         label = self.observed.constants[-1]
-        constants = label.constants(ForceConstantCell(self.problem.host, label.size))
+        constants = label.constants(self.problem.host)
         operator = LatticeOperator(self.problem.host, label.size, constants)
         if operator.minimum < -UNSTABLE:
             self._stop = ending.unstable_host(operator.minimum, label.size)

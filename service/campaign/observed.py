@@ -14,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Proposal
-from farfield.service.cells import ForceConstantCell, Host, Size
+from farfield.service.cells import NONDIAGONAL, DisplacedCells, Host, Size, displaced_cells
 from farfield.service.proposals.cost import Timing
 
 __all__ = ["DefectLabel", "ForceConstantLabel", "Label", "Observed", "StrainLabel", "as_read"]
@@ -62,7 +62,10 @@ class StrainLabel:
 
 @dataclass(frozen=True)
 class ForceConstantLabel:
-    """The displaced cells of one supercell size: `forces[d][s]` (N, 3) for displacement d and sign s, step in Å."""
+    """The displaced cells of one supercell size: `forces[d][s]` (N, 3) for displacement d and sign s, step in Å.
+
+    `nondiagonal`: displaced in small cells of any shape that hold the supercell's wave vectors between them.
+    """
 
     decision: int
     size: Size
@@ -70,9 +73,15 @@ class ForceConstantLabel:
     forces: list[list[Array]]
     ordinals: list[list[int]]
     calculations: list[str]
+    nondiagonal: bool = False
 
-    def constants(self, cell: ForceConstantCell) -> Array:
+    def cells(self, host: Host) -> DisplacedCells:
+        """The displaced cells and how they assemble."""
+        return displaced_cells(host, self.size, nondiagonal=self.nondiagonal)
+
+    def constants(self, host: Host) -> Array:
         """C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2."""
+        cell = self.cells(host)
         pairs = zip(cell.displacements, self.forces, strict=True)
         return cell.assemble([cell.column(d, self.step, f) for d, f in pairs])
 
@@ -196,6 +205,7 @@ class Observed:
                 [forces[k] for k in sorted(forces)],
                 [ordinals[k] for k in sorted(forces)],
                 [a.calculation for _, a in group],
+                group[0][0].meta.get("cells") == NONDIAGONAL,
             )
         )
 
@@ -252,7 +262,7 @@ class Observed:
         for label in self.constants:
             if label.decision != number:
                 continue
-            cell = ForceConstantCell(host, label.size)
+            cell = label.cells(host)
             for d, forces, ordinals in zip(cell.displacements, label.forces, label.ordinals, strict=True):
                 parts = [
                     (o, s * label.step, tuple(tuple(float(x) for x in row) for row in np.eye(3)))
@@ -263,7 +273,7 @@ class Observed:
                     parts.append((ordinals[0], -label.step, rotation))
                 out.append(
                     DerivedForceConstants(
-                        host.atoms(label.size),
+                        cell.undisplaced(d),
                         d.site,
                         d.direction,
                         label.step,

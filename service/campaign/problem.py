@@ -22,6 +22,9 @@ NEARER = 0.9
 """The core acts below this share of the unrelaxed defect's shortest pair, so that rattled cells are clear of it."""
 
 
+FC_REACH = {False: 0.9, True: 1.0}
+
+
 @dataclass(frozen=True)
 class Problem:
     """Everything that follows from the config, a lattice constant `a` (Å; None: the first guess), and the shape of the
@@ -117,24 +120,15 @@ class Problem:
         size = first_rung(self.host, least)
         return (max(size[0], 2), max(size[1], 2), max(size[2], 2))
 
-    @cached_property
-    def first_fc_size(self) -> Size:
-        """The first FC cell of an oracle without noise, of the first rung's size.
+    def fc_size(self, *, nondiagonal: bool) -> Size:
+        """The supercell of the first force constants: the smallest complete rung whose half width reaches the cut-off
+        times `FC_REACH`, by whether they come from non-diagonal cells.
 
-        What it folds is estimated, and a larger one is bought where that dominates. Measured on Cu (Mishin, e <= 0.01 Å
-        at N^2): the campaign costs 105 to 183 calls on 8 atoms so, and 271 where the first FC cell reaches 0.9 of the
-        cut-off, three quarters of it for that one call (docs/cost.md).
+        The surrogate's own force constants reach twice the cut-off. In the supercell itself that is dear; measured
+        with a noisy oracle (Cu, EMT with 0.003 eV/Å of noise): eta 0.41 Å on the first rung where smaller cells gave
+        1.55 to 3.0 Å.
         """
-        return self.first_size
-
-    @cached_property
-    def wide_fc_size(self) -> Size:
-        """The first FC cell of a noisy oracle: the smallest complete rung whose half width reaches 0.9 of the cut-off.
-
-        A small one holds few numbers to average over. Measured on Cu (EMT with 0.003 eV/Å of noise): eta 0.41 Å on the
-        first rung where it is 1.55 to 3.0 Å with the smaller one, 0.11 and 0.68 to 1.2 Å on the second.
-        """
-        return first_rung(self.host, 0.9 * self.basis(self.first_level).cutoff)
+        return first_rung(self.host, FC_REACH[nondiagonal] * self.basis(self.first_level).cutoff)
 
     @property
     def constant(self) -> float:

@@ -47,9 +47,10 @@ __all__ = ["Proposing"]
 
 ANALYTIC_STEP, NOISY_STEP = 0.01, 0.02
 """FC displacement in Å without noise, and with noise before there is a surrogate (decisions C10)."""
-START_RATTLES, NOISY_RATTLES = (0.01, 0.03), (0.02, 0.05)
-"""Å, of the two first cells, without noise and with. Small ones: measured without noise on nine defects, (0.01, 0.03)
-leaves 1.5 to 30 times less true error after the same rungs than (0, 0.05), most for the soft Si vacancy (Tersoff)."""
+START_RATTLES, NOISY_RATTLES = (0.02,), (0.02, 0.05)
+"""Å, of the first cells, without noise and with. Small ones: measured without noise on nine defects, (0.01, 0.03)
+leaves 1.5 to 30 times less true error after the same rungs than (0, 0.05), most for the soft Si vacancy (Tersoff). One
+alone reaches the same errors at the same or half the cost, beside force constants on a wide grid (docs/cost.md)."""
 START_STRAIN = 0.02
 HARMLESS = 0.1
 """Share of the geometry tolerance that noise may take without a thought."""
@@ -114,13 +115,12 @@ class Proposing:
         out: list[Candidate] = [(rounded(p.host.atoms()), self.kinds, "reference", "references", (1, 1, 1), {})]
         out += phase_cells({s: v.model_dump() for s, v in p.config.references.items() if isinstance(v, PhaseSection)})
         out += self._references(p.first_size)
-        if "V" in self.oracle.supports:
-            out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")
         silent = self.state.noise is not None and self.state.noise.force == 0.0
-        fc_size = p.first_fc_size if silent else p.wide_fc_size
-        out += force_constant_cells(p.host, fc_size, self._step(fc_size), "FC tail")
+        fc_size = p.fc_size(nondiagonal=self._small)
+        out += force_constant_cells(p.host, fc_size, self._step(fc_size), "FC tail", nondiagonal=self._small)
         out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES if silent else NOISY_RATTLES)
-        text = f"perfect crystal (FC on {name(fc_size)}, strains), first cells on {name(p.first_size)}"
+        cells = "a first cell" if silent else "first cells"
+        text = f"perfect crystal (FC on {name(fc_size)}), {cells} on {name(p.first_size)}"
         return text, out
 
     def _round(self, action: Action) -> tuple[str, list[Candidate]]:
@@ -128,10 +128,13 @@ class Proposing:
         out: list[Candidate] = []
         if action.fc_size is not None:
             s.fc_size = action.fc_size
-            out += force_constant_cells(p.host, action.fc_size, self._step(action.fc_size), "folding")
+            step = self._step(action.fc_size)
+            out += force_constant_cells(p.host, action.fc_size, step, "folding", nondiagonal=self._small)
         if action.strain:
             amplitude = self._tail_strain()
             out += strain_cells(p.host, amplitude, self.rng, 100 * self.number, "V tail")
+        if action.verify is not None and "V" in self.oracle.supports and not self.observed.strains:
+            out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")  # the first estimate needs them
         if action.verify is not None and s.u is not None:
             s.rung, s.verification = action.verify, self.number
             cell = p.cell(action.verify)
@@ -173,6 +176,13 @@ class Proposing:
             return [(atoms, self.kinds, "reference", "references", size, {"cells": 1})]
         return [(rounded(self.problem.host.atoms(size)), ("E", "F"), "reference", "references", size, {})]
 
+    @property
+    def _small(self) -> bool:
+        """Whether force constants come from non-diagonal cells: a k-point mesh that folds onto the rungs' does not fit
+        into them, and noise is better averaged in a large one."""
+        silent = self.state.noise is not None and self.state.noise.force == 0.0
+        return silent and self.oracle.mesh == "none"
+
     def _step(self, size: Size) -> float:
         """FC displacement in Å on `size` (decisions C10). States of earlier versions do not know the noise."""
         noise = self.state.noise
@@ -191,7 +201,7 @@ class Proposing:
         rng = np.random.default_rng([self.problem.config.campaign.seed, self.number, 3])
         own, _ = eta_noise(noise.force, cell, self.problem.target, lambda r: (solution.green(r), True), rng)
         label = self.observed.constants[-1]
-        gain = rattle_gain(ForceConstantCell(self.problem.host, label.size).natoms, label.step)
+        gain = rattle_gain(self.problem.host.nb * int(np.prod(label.size)), label.step)
         return quiet_rattle(own, gain, HARMLESS * self.problem.config.target.tol_geo)
 
     def _tail_strain(self) -> float:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from farfield.oracles.observation import KINDS
 from farfield.service.campaign.decision import Decision, Proposal, Stop
 from farfield.service.campaign.loop import Loop
-from farfield.service.cells import ForceConstantCell, Size, next_rung
+from farfield.service.cells import Size, next_rung
 from farfield.service.cells.ladder import is_complete, next_complete, reaches
 from farfield.service.estimates import Estimate
 from farfield.service.proposals.choice import name
 from farfield.service.proposals.cost import FittedCost, fit_cost
 from farfield.service.proposals.forecast import Forecast, Purchase, Relief, Rung, forecast, reliefs
-from farfield.service.proposals.opening import strain_count
+from farfield.service.proposals.opening import force_constant_cells, strain_count
 
 __all__ = ["Prospect", "prospect"]
 
@@ -97,9 +97,9 @@ def _purchases(loop: Loop, cost: FittedCost) -> Iterator[Purchase]:
     larger = next_complete(host, state.fc_size) if state.fc_size is not None else None
     if larger is None or any(a > b for a, b in zip(larger, loop.problem.target.size, strict=True)):
         return
-    cell = ForceConstantCell(host, larger)
-    calls = sum(len(cell.signs(d)) for d in cell.displacements)
-    price = calls * cost(cell.natoms, "force constants")
+    nondiagonal = loop.observed.constants[-1].nondiagonal if loop.observed.constants else False
+    cells = force_constant_cells(host, larger, 0.0, "folding", nondiagonal=nondiagonal)
+    price = sum(cost(len(c[0]), "force constants") for c in cells)
     yield Purchase("fold", f"FC on {name(larger)}", price)
     if state.fit_fc:
         yield Purchase("fc", f"FC on {name(larger)}", price)

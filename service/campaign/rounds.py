@@ -11,7 +11,7 @@ from typing import Any
 
 from farfield.errors import CampaignError
 from farfield.service.campaign import ending, growth, noise, target_size
-from farfield.service.campaign.assessment import assess
+from farfield.service.campaign.assessment import Assessment, assess
 from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.campaign.observed import DefectLabel, Label, Observed
 from farfield.service.campaign.problem import Problem
@@ -71,7 +71,7 @@ class Rounds:
         if self.current is None:
             raise CampaignError("no surrogate to estimate; the record is not in order")
         result = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
-        estimate = summarise(decision.number, label, result, self.state, self.problem, self.current, self._reference)
+        estimate = self._summary(decision.number, label, result)
         history = [Estimate.from_json(e) for e in self.state.estimates]
         if history and history[-1].rung == estimate.rung:
             history.pop()  # a new estimate of the same call, with more force constants
@@ -80,7 +80,7 @@ class Rounds:
         finished = self._finished(history)
         while finished and self._enlarged(history):
             larger = assess(self.current, label, self.observed, self.problem, self._reference, with_dilute=True)
-            again = summarise(decision.number, label, larger, self.state, self.problem, self.current, self._reference)
+            again = self._summary(decision.number, label, larger)
             history[-1] = replace(again, jump=history[-1].jump)
             self.state.estimates[-1] = history[-1].to_json()
             finished = self._finished(history)
@@ -96,6 +96,11 @@ class Rounds:
             return
         self.state.eta_previous = estimate.eta_geo
         self._proceed(choose(estimate, self._facts()), decision, label, estimate)
+
+    def _summary(self, number: int, label: DefectLabel, result: Assessment) -> Estimate:
+        if self.current is None:
+            raise CampaignError("no surrogate to estimate; the record is not in order")
+        return summarise(number, label, result, self.state, self.problem, self.current, self._reference, self.observed)
 
     def _proceed(self, action: Action, decision: Decision, label: DefectLabel, estimate: Estimate) -> None:
         """Refit for `action` and go on, unless the ladder has ended."""

@@ -8,20 +8,22 @@ import numpy as np
 
 from farfield.service.campaign.assessment import Assessment
 from farfield.service.campaign.chemistry import rich_limits
-from farfield.service.campaign.observed import DefectLabel
+from farfield.service.campaign.observed import DefectLabel, Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.state import State
-from farfield.service.cells import ForceConstantCell, is_complete
+from farfield.service.cells import is_complete
 from farfield.service.estimates import Estimate
 from farfield.service.estimates.noise import eta_noise, rattle_gain
+from farfield.service.estimates.reach import HIDDEN, longest_edge, reach
 from farfield.service.estimates.solution import Solution
 
 __all__ = ["summarise"]
 
-WIDE = 1.2
-"""Half width of a complete rung in cut-offs, from which it counts as complete. A narrower one does not see how the
-oracle's defect pulls at atoms beyond it: on 3x3x3 of Cu (1.01 cut-offs) eta / true is 0.1 to 0.9, on 4x4x4 (1.35) 0.65
-to 1.1, where both are below 3 mÅ (docs/effectivity.md)."""
+EDGE = 1e-6
+"""Å."""
+LINEAR = 0.1
+"""Nearest-neighbour distances that an atom may be asked to move, G^h r, for the estimate to be believed: it is linear
+in the residual. Beyond it eta / true was measured from 0.2 (another basin) to 10 (docs/effectivity.md)."""
 
 
 def summarise(
@@ -32,10 +34,11 @@ def summarise(
     problem: Problem,
     solution: Solution,
     reference: float,
+    observed: Observed,
 ) -> Estimate:
     """The estimate of decision `number` from the assessment `a` of `solution`, the state's surrogate, on `label`.
 
-    `reference`: E of one host cell, eV.
+    `reference`: E of one host cell, eV; `observed` holds what the surrogate was trained on, and `label`.
     """
     s = state.solution
     target = problem.target
@@ -46,22 +49,23 @@ def summarise(
     noise, solved = None, a.geometry.converged
     if state.noise is not None:
         rng = np.random.default_rng([problem.config.campaign.seed, number, 2])
-        gain = rattle_gain(ForceConstantCell(problem.host, a.far.size).natoms, a.far.step)
+        gain = rattle_gain(problem.host.nb * int(np.prod(a.far.size)), a.far.step)
         sigma = state.noise.force * float(np.sqrt(1 + gain * a.rattle**2))
         noise, sound = eta_noise(sigma, problem.cell(label.size), target, solution.solve, rng)
         solved = solved and sound
-    gates: dict[str, Any] = {**s["gates"], "solver": solved}
-    wide = problem.cell(label.size).half_width >= WIDE * solution.surrogate.basis.cutoff
+    move = float(np.linalg.norm(a.geometry.solution, axis=1).max())
+    gates: dict[str, Any] = {**s["gates"], "solver": solved, "linear range": move < LINEAR * problem.host.nearest}
+    fresh, hidden = _hidden(label, state, problem, observed)
     shifts = rich_limits(problem.host, problem.defect, problem.potentials, reference)
     limits = {s: raw + a.energy.total + problem.constant - shift for s, shift in shifts.items()}
     return Estimate(
         decision=number,
         rung=label.size,
-        complete=is_complete(problem.host, label.size) and wide,
+        complete=is_complete(problem.host, label.size),
         natoms=len(label.atoms),
         half_width=problem.cell(label.size).half_width,
         basis_size=int(s["basis_size"]),
-        eta_geo=a.eta_geo,
+        eta_geo=float(np.hypot(a.eta_geo, hidden)),
         assembled=a.geometry.assembled,
         core=a.geometry.core,
         fc=a.geometry.far,
@@ -96,4 +100,21 @@ def summarise(
         noise=noise,
         limits=limits or None,
         eps_shift=float(np.abs(solution.surrogate.evaluate(problem.host.atoms())[1]).max()),
+        hidden=hidden,
+        fresh=fresh,
     )
+
+
+def _hidden(label: DefectLabel, state: State, problem: Problem, observed: Observed) -> tuple[bool, float]:
+    """Whether the rung's longest edge is new, and the error in Å that the rung cannot see."""
+    host = problem.host
+    before = [d.size for d in observed.defects if d.decision < label.decision]
+    if longest_edge(host, [label.size]) > longest_edge(host, before) + EDGE:
+        return True, 0.0
+    known = [e for e in state.estimates if e.get("fresh", True) and list(e["rung"]) != list(label.size)]
+    if not known or not observed.constants:
+        return False, 0.0
+    constants = observed.constants[-1]
+    far = reach(host, constants.constants(host), constants.size)
+    seen = problem.cell(label.size).half_width >= far
+    return False, 0.0 if seen else HIDDEN * float(known[-1]["eta_geo"])

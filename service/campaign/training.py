@@ -18,7 +18,6 @@ from farfield.service.campaign.observed import DefectLabel, ForceConstantLabel, 
 from farfield.service.cells import (
     Defect,
     DefectCell,
-    ForceConstantCell,
     Host,
     Size,
     free_parameters,
@@ -130,13 +129,14 @@ class TrainingSet:
             self._folds["V"].add(inner * rows.forces, inner * label.forces.ravel())
 
     def _add_constants(self, label: ForceConstantLabel) -> None:
-        cell = ForceConstantCell(self.host, label.size)
-        perfect = self.host.atoms(label.size)
+        cell = label.cells(self.host)
         for d, forces in zip(cell.displacements, label.forces, strict=True):
             # Both signs of the rows, whether the other sign of the label was bought or follows from symmetry: the basis
             # has every symmetry of the crystal.
+            perfect = cell.undisplaced(d)
             A = force_constant_rows(self.basis, perfect, d.site, d.direction, label.step)
-            self._folds["FC"].add(A, cell.column(d, label.step, forces).ravel())
+            rows = cell.weighted(d, A.reshape(len(perfect), 3, -1)).reshape(A.shape)
+            self._folds["FC"].add(rows, cell.weighted(d, cell.column(d, label.step, forces)).ravel())
 
     def fit(self, weights: dict[str, float], reference: float) -> tuple[Posterior, Surrogate]:
         """The posterior and the surrogate, its energy anchored so that E^h(host cell) = `reference` exactly.

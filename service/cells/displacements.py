@@ -6,6 +6,7 @@ follows from the space group: C_{Rv}[g(i)] = R C_v[i], and columns are linear in
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,30 +18,91 @@ from numpy.typing import NDArray
 from farfield.errors import CrystalError
 from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size
-from farfield.service.cells.symmetry import Operation, operations, to_origin
+from farfield.service.cells.symmetry import Mirror, Operation, operations, to_origin
 
-__all__ = ["Displacement", "ForceConstantCell"]
+__all__ = ["DisplacedCells", "Displacement", "ForceConstantCell"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """Basis site `site` of the origin cell moved along unit vector `direction`.
+    """Site `site` of its cell, one of the first, moved along unit vector `direction`.
 
-    `mirror` maps +h to -h and keeps the site; None where both signs must be calculated.
+    `mirror` maps +h to -h and keeps the site; None where both signs must be calculated. `group`: the wave vectors of
+    the cell, where it is not the supercell itself (`nondiagonal`).
     """
 
     site: int
     direction: tuple[float, float, float]
-    mirror: Operation | None
+    mirror: Mirror | None
+    group: tuple[int, ...] = ()
 
 
-class ForceConstantCell:
-    """The perfect supercell of `size` and its symmetry-irreducible displacements."""
+class DisplacedCells(ABC):
+    """The displaced cells that determine all force constants of the perfect supercell `size`, and how they assemble."""
 
     def __init__(self, host: Host, size: Size) -> None:
         self.host, self.size = host, size
+
+    @property
+    @abstractmethod
+    def displacements(self) -> list[Displacement]:
+        """The irreducible displacements, in a fixed order."""
+
+    @abstractmethod
+    def undisplaced(self, displacement: Displacement) -> Atoms:
+        """The cell at rest in which `displacement` is made."""
+
+    @abstractmethod
+    def assemble(self, columns: Sequence[Array]) -> Array:
+        """All force constants C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2 from one column per irreducible displacement.
+
+        C[x, b, a, b0, a0] = d2E / du(x, b, a) du(0, b0, a0). Symmetry copies are averaged, and the acoustic sum rule
+        is imposed on the self term.
+        """
+
+    def signs(self, displacement: Displacement) -> tuple[int, ...]:
+        """(+1,) where symmetry supplies the other sign, else (+1, -1)."""
+        return (1,) if displacement.mirror is not None else (1, -1)
+
+    def displaced(self, displacement: Displacement, step: float) -> Atoms:
+        """The cell with the site moved by `step` Å (signed)."""
+        atoms = self.undisplaced(displacement)
+        atoms.positions[displacement.site] += step * np.array(displacement.direction)
+        return atoms
+
+    def column(self, displacement: Displacement, step: float, forces: Sequence[Array]) -> Array:
+        """-(F(+h) - F(-h)) / 2h over sites.
+
+        `forces` holds one array per sign of `signs`; its trailing axes are free: (N, 3) forces give the (N, 3) column
+        in eV/Å^2, and design rows (N, 3, K) give the (N, 3, K) rows that are linear in the coefficients.
+        """
+        plus = np.asarray(forces[0])
+        if displacement.mirror is not None:
+            minus = np.empty_like(plus)
+            minus[displacement.mirror.image] = np.einsum("ij,nj...->ni...", displacement.mirror.rotation, plus)
+        else:
+            minus = np.asarray(forces[1])
+        return np.asarray(-(plus - minus) / (2 * step))
+
+    def weighted(self, displacement: Displacement, values: Array) -> Array:
+        """Rows or labels of a column, scaled for a least-squares sum: as they are."""
+        return values
+
+    def from_forces(self, forces: Callable[[Atoms], Array], step: float) -> Array:
+        """All force constants of a force field `forces(atoms) -> (N, 3)`, by the same displaced cells."""
+        columns = []
+        for d in self.displacements:
+            columns.append(self.column(d, step, [forces(self.displaced(d, s * step)) for s in self.signs(d)]))
+        return self.assemble(columns)
+
+
+class ForceConstantCell(DisplacedCells):
+    """Displacements in the supercell itself."""
+
+    def __init__(self, host: Host, size: Size) -> None:
+        super().__init__(host, size)
         self.operations = operations(host, size)
         self.natoms = host.nb * size[0] * size[1] * size[2]
 
@@ -71,36 +133,12 @@ class ForceConstantCell:
             seen |= {int(g.image[b]) for g in moves}
         return out
 
-    def signs(self, displacement: Displacement) -> tuple[int, ...]:
-        """(+1,) where symmetry supplies the other sign, else (+1, -1)."""
-        return (1,) if displacement.mirror is not None else (1, -1)
-
-    def displaced(self, displacement: Displacement, step: float) -> Atoms:
-        """The supercell with the site moved by `step` Å (signed)."""
-        atoms = self.host.atoms(self.size)
-        atoms.positions[displacement.site] += step * np.array(displacement.direction)
-        return atoms
-
-    def column(self, displacement: Displacement, step: float, forces: Sequence[Array]) -> Array:
-        """-(F(+h) - F(-h)) / 2h over sites.
-
-        `forces` holds one array per sign of `signs`; its trailing axes are free: (N, 3) forces give the (N, 3) column
-        in eV/Å^2, and design rows (N, 3, K) give the (N, 3, K) rows that are linear in the coefficients.
-        """
-        plus = np.asarray(forces[0])
-        if displacement.mirror is not None:
-            minus = np.empty_like(plus)
-            minus[displacement.mirror.image] = np.einsum("ij,nj...->ni...", displacement.mirror.rotation, plus)
-        else:
-            minus = np.asarray(forces[1])
-        return np.asarray(-(plus - minus) / (2 * step))
+    def undisplaced(self, displacement: Displacement) -> Atoms:
+        """The supercell, the same for every displacement."""
+        return self.host.atoms(self.size)
 
     def assemble(self, columns: Sequence[Array]) -> Array:
-        """All force constants C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2 from one column per irreducible displacement.
-
-        C[x, b, a, b0, a0] = d2E / du(x, b, a) du(0, b0, a0). Symmetry copies are averaged, and the acoustic sum rule
-        is imposed on the self term.
-        """
+        """See `DisplacedCells`."""
         n, nb, N = self.size, self.host.nb, self.natoms
         out = np.full((nb, N, 3, 3), np.nan)
         for b in sorted({d.site for d in self.displacements}):
@@ -129,11 +167,3 @@ class ForceConstantCell:
         for b in range(nb):
             out[b, b] -= out[b].sum(axis=0)
         return np.ascontiguousarray(np.moveaxis(out, 0, 2).reshape(*n, nb, 3, nb, 3))
-
-    def from_forces(self, forces: Callable[[Array], Array], step: float) -> Array:
-        """All force constants of a force field `forces(positions (N, 3)) -> (N, 3)`, by the same displaced cells."""
-        columns = []
-        for d in self.displacements:
-            answers = [forces(self.displaced(d, s * step).positions) for s in self.signs(d)]
-            columns.append(self.column(d, step, answers))
-        return self.assemble(columns)

@@ -13,22 +13,25 @@ from farfield.errors import CrystalError
 from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size
 
-__all__ = ["Operation", "operations", "to_origin"]
+__all__ = ["Mirror", "Operation", "operations", "to_origin"]
 
 spglib.error.OLD_ERROR_HANDLING = False  # errors as exceptions; the old way is deprecated and warns at every call
 
 
 @dataclass(frozen=True)
-class Operation:
-    """x -> R x + t on the sites of one supercell.
-
-    `rotation` (3, 3) Cartesian; `fractional` (3, 3) the same in conventional-cell coordinates, integers; `image` (N,):
-    site i goes to site image[i], modulo the supercell.
-    """
+class Mirror:
+    """x -> R x + t on the sites of one cell: `rotation` (3, 3) Cartesian; site i goes to site `image`[i] (N,), modulo
+    the cell."""
 
     rotation: NDArray[np.float64]
-    fractional: NDArray[np.int64]
     image: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Operation(Mirror):
+    """The same on a supercell; `fractional` (3, 3) is the rotation in conventional-cell coordinates, integers."""
+
+    fractional: NDArray[np.int64]
 
 
 def operations(host: Host, size: Size) -> list[Operation]:
@@ -53,7 +56,7 @@ def operations(host: Host, size: Size) -> list[Operation]:
         moved = frac @ W.T + w
         image = _site_index(host, moved, size)
         rotation = to_cart @ W @ np.linalg.inv(to_cart)
-        out.append(Operation(np.asarray(rotation, float), np.asarray(W, np.int64), image))
+        out.append(Operation(np.asarray(rotation, float), image, np.asarray(W, np.int64)))
     return out
 
 
@@ -80,4 +83,4 @@ def to_origin(operation: Operation, site: int, host: Host, size: Size) -> Operat
     c = np.stack(np.unravel_index(operation.image // host.nb, size), axis=1)
     c = (c - cell) % n
     image = ((c[:, 0] * size[1] + c[:, 1]) * size[2] + c[:, 2]) * host.nb + b
-    return Operation(operation.rotation, operation.fractional, np.asarray(image, np.int64))
+    return Operation(operation.rotation, np.asarray(image, np.int64), operation.fractional)

@@ -79,7 +79,9 @@ def plan(
             "calls": len(first.proposals),
             "core_seconds": sum(oracle.cost(len(p.atoms)) for p in first.proposals),
         },
-        *_ladder(Problem(config), oracle.cost, "V" in oracle.supports, analytic=oracle.analytic),
+        *_ladder(
+            Problem(config), oracle.cost, "V" in oracle.supports, nondiagonal=oracle.analytic and oracle.mesh == "none"
+        ),
     ]
     if as_json:
         print(json.dumps({"steps": steps, "cells": str(path), "target_atoms": Problem(config).target.natoms}))
@@ -105,11 +107,13 @@ def _write(proposals: Iterable[Proposal], path: Path) -> None:
     write(path, images, format="extxyz")
 
 
-def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool, *, analytic: bool) -> list[dict[str, Any]]:
+def _ladder(
+    problem: Problem, cost: Callable[[int], float], virials: bool, *, nondiagonal: bool
+) -> list[dict[str, Any]]:
     """The steps after the first decision as they are expected; the estimate decides how far they go."""
-    from farfield.service.cells import ForceConstantCell, next_rung
+    from farfield.service.cells import next_rung
     from farfield.service.cells.ladder import reaches
-    from farfield.service.proposals.opening import strain_count
+    from farfield.service.proposals.opening import force_constant_cells, strain_count
 
     kinds = "EFV" if virials else "EF"
     out: list[dict[str, Any]] = []
@@ -129,11 +133,10 @@ def _ladder(problem: Problem, cost: Callable[[int], float], virials: bool, *, an
     first = problem.first_size
     training = problem.cell(first).natoms
     step("start: two rattled training cells", first, training, f"2 {kinds}", 2)
-    fc_size = problem.first_fc_size if analytic else problem.wide_fc_size
-    constants = ForceConstantCell(problem.host, fc_size)
-    calls = sum(len(constants.signs(d)) for d in constants.displacements)
-    atoms = len(problem.host.positions(fc_size))
-    step("start: force constants", fc_size, atoms, f"{calls} FC", calls)
+    fc_size = problem.fc_size(nondiagonal=nondiagonal)
+    displaced = list(force_constant_cells(problem.host, fc_size, 0.01, "FC tail", nondiagonal=nondiagonal))
+    atoms = max(len(c[0]) for c in displaced)
+    step("start: force constants", fc_size, atoms, f"{len(displaced)} FC", len(displaced))
     if virials:
         strained = strain_count(problem.host)
         step("start: strained cells", (1, 1, 1), problem.host.nb, f"{strained} FV", strained)

@@ -20,7 +20,9 @@ THETA_OTHER = 2.5
 class Estimate:
     """Estimated error of the surrogate that proposed the verification call of `decision`.
 
-    Geometry in Å: eta_geo = assembled + v + fold; `core` and `fc` are the norms of their own parts and need not add up;
+    Geometry in Å: eta_geo is the root of (assembled + v + fold)^2 + hidden^2; `core` and `fc` are the norms of their
+    own parts and need not add up; `hidden`: what this rung cannot see (`reach`), zero where its longest edge is
+    `fresh`, longer than any trained on, or the oracle's forces do not reach beyond it.
     `parametric_geo` (None where a gate failed) stands beside, `in_sample` is the same estimate after the refit and
     never decides (C6).
     Energy in eV: `eta_energy` is signed, formation_energy = formation_energy_raw + eta_energy.
@@ -78,6 +80,8 @@ class Estimate:
     cell: float | None = None
     limits: dict[str, float] | None = None
     eps_shift: float = 0.0
+    hidden: float = 0.0
+    fresh: bool = True
     reason: str = ""
 
     @property

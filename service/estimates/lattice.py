@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from farfield.service.cells import Host, Size, half_width
 
-__all__ = ["LatticeOperator", "dual_force_norm", "dual_norm", "interpolate", "outer_shell"]
+__all__ = ["LatticeOperator", "dual_force_norm", "dual_norm", "interpolate", "nearest_distances", "outer_shell"]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -131,6 +131,11 @@ def _nearest_images(host: Host, size: Size) -> tuple[Array, NDArray[np.int64], N
     d = np.linalg.norm((f[:, :, None, :] + shifts) @ host.cell, axis=-1)
     nearest = d <= d.min(axis=2, keepdims=True) + 1e-4
     return d.min(axis=2), shifts, nearest
+
+
+def nearest_distances(host: Host, size: Size) -> Array:
+    """Minimum-image distance in Å of every site i from every site b0 of the origin cell (N_sites, n_b)."""
+    return _nearest_images(host, size)[0]
 
 
 def interpolate(host: Host, constants: Array, size: Size, target: Size) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farfield.errors import BasisError
-from farfield.service.cells import DefectCell, ForceConstantCell, Size
+from farfield.service.cells import DefectCell, DisplacedCells, ForceConstantCell, Size
 from farfield.service.estimates.hessian import lowest_curvature, solve
 from farfield.service.estimates.lattice import LatticeOperator
 from farfield.service.estimates.relaxation import Preconditioner, Relaxation, relax
@@ -79,18 +79,13 @@ class Solution:
         """Lowest Ritz value of the Hessian at u^h relative to the perfect lattice."""
         return lowest_curvature(self._product, self.green, self.u.shape, rng)
 
-    def mismatch_constants(self, oracle: Array, cell: ForceConstantCell, step: float) -> Array:
-        """M = H - H^h on the FC cell, both folded in it and differenced with the same step (decisions C4)."""
-        evaluate = self.surrogate.evaluator(list(cell.host.symbols) * (cell.natoms // cell.host.nb), _vectors(cell))
-        return oracle - cell.from_forces(lambda x: evaluate(x)[1], step)
+    def mismatch_constants(self, oracle: Array, cell: DisplacedCells, step: float) -> Array:
+        """M = H - H^h by the same displaced cells, so folded and differenced alike (decisions C4)."""
+        return oracle - cell.from_forces(lambda atoms: self.surrogate.evaluate(atoms)[1], step)
 
     def nearest_pair(self) -> float:
         """Smallest interatomic distance at u^h, Å."""
         return smallest_distance(self.surrogate, self.target, self.u)
-
-
-def _vectors(cell: ForceConstantCell) -> Array:
-    return cell.host.supercell_vectors(cell.size)
 
 
 def smallest_distance(surrogate: Surrogate, cell: DefectCell, u: Array) -> float:
@@ -101,8 +96,7 @@ def smallest_distance(surrogate: Surrogate, cell: DefectCell, u: Array) -> float
 def lattice_constants(surrogate: Surrogate, target: DefectCell, size: Size | None = None) -> Array:
     """The surrogate's force constants on the perfect supercell of the target's (or another) size."""
     cell = ForceConstantCell(target.host, size or target.size)
-    evaluate = surrogate.evaluator(list(cell.host.symbols) * (cell.natoms // cell.host.nb), _vectors(cell))
-    return cell.from_forces(lambda x: evaluate(x)[1], FC_STEP)
+    return cell.from_forces(lambda atoms: surrogate.evaluate(atoms)[1], FC_STEP)
 
 
 def relaxed(

@@ -13,11 +13,12 @@ from ase import Atoms
 
 from farfield.oracles.noise import equal_cells
 from farfield.service.cells import (
+    NONDIAGONAL,
     DefectCell,
-    ForceConstantCell,
     Host,
     Parameter,
     Size,
+    displaced_cells,
     random_shifts,
     strain_pairs,
     strained,
@@ -155,12 +156,17 @@ def _shifts(host: Host) -> bool:
     return max(sublattices(host)) > 0
 
 
-def force_constant_cells(host: Host, size: Size, step: float, term: str) -> Iterator[Candidate]:
-    """The irreducible displaced cells of the perfect supercell: one, where a site operation maps +h to -h (C4)."""
-    cell = ForceConstantCell(host, size)
+def force_constant_cells(
+    host: Host, size: Size, step: float, term: str, *, nondiagonal: bool = False
+) -> Iterator[Candidate]:
+    """The irreducible displaced cells for the perfect supercell's force constants: one, where an operation maps +h to
+    -h (C4). `nondiagonal`: in small cells of any shape that hold its wave vectors between them."""
+    cell = displaced_cells(host, size, nondiagonal=nondiagonal)
     for k, d in enumerate(cell.displacements):
         for sign in cell.signs(d):
             meta = {"displacement": k, "sign": sign, "step": step, "site": d.site, "direction": list(d.direction)}
+            if nondiagonal:
+                meta["cells"] = NONDIAGONAL
             yield rounded(cell.displaced(d, sign * step)), ("F",), "force constants", term, size, meta
 
 

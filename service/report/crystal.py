@@ -9,7 +9,7 @@ from ase import units
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from farfield.service.cells import ForceConstantCell
+from farfield.service.cells import DisplacedCells
 from farfield.service.estimates import elastic_constants
 from farfield.service.report.data import CampaignData
 from farfield.service.report.phonons import band_path, commensurate, frequencies
@@ -69,11 +69,9 @@ def elastic(data: CampaignData) -> tuple[Elastic, Elastic] | None:
     return out[0], out[1]
 
 
-def surrogate_constants(surrogate: Surrogate, cell: ForceConstantCell, step: float) -> Array:
+def surrogate_constants(surrogate: Surrogate, cell: DisplacedCells, step: float) -> Array:
     """The surrogate's C on the oracle's supercell, by the same displaced cells: both are folded alike."""
-    atoms = cell.host.atoms(cell.size)
-    evaluate = surrogate.evaluator(atoms.get_chemical_symbols(), atoms.cell.array)
-    return cell.from_forces(lambda x: evaluate(x)[1], step)
+    return cell.from_forces(lambda atoms: surrogate.evaluate(atoms)[1], step)
 
 
 def phonons(data: CampaignData) -> Figure:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from farfield.errors import RecordError
 from farfield.oracles.noise import Noise
 from farfield.oracles.packing import unpack
-from farfield.service.cells import Defect, DefectCell, ForceConstantCell, Host, Size
+from farfield.service.cells import (
+    NONDIAGONAL,
+    Defect,
+    DefectCell,
+    DisplacedCells,
+    Host,
+    Size,
+    displaced_cells,
+)
 from farfield.service.cells.description import Geometry, described_defect, described_host
 from farfield.service.cells.host import Rows
 from farfield.service.cells.ladder import even_cell
@@ -242,12 +250,13 @@ class CampaignData:
         return [x for x in self.labels if x.role == role]
 
     @cached_property
-    def force_constants(self) -> tuple[ForceConstantCell, Array, float] | None:
+    def force_constants(self) -> tuple[DisplacedCells, Array, float] | None:
         """The largest supercell with all its displaced cells answered: the cell, the oracle's
         C (n1, n2, n3, n_b, 3, n_b, 3) in eV/Å^2, and the displacement in Å; None where there is none."""
         labels = [x for x in self.by_role("force constants") if x.forces is not None]
         for size in sorted({x.rung for x in labels}, key=lambda s: (int(np.prod(s)), s), reverse=True):
-            cell = ForceConstantCell(self.host, size)
+            small = any(x.meta.get("cells") == NONDIAGONAL for x in labels if x.rung == size)
+            cell = displaced_cells(self.host, size, nondiagonal=small)
             step = next(float(x.meta["step"]) for x in labels if x.rung == size)
             found = {(int(x.meta["displacement"]), int(x.meta["sign"])): x.forces for x in labels if x.rung == size}
             wanted = [[(k, s) for s in cell.signs(d)] for k, d in enumerate(cell.displacements)]

@@ -24,7 +24,7 @@ def constants(potential, host: Host = HOST, size: Size = FC_SIZE) -> Array:  # t
         atoms.positions[:] = x
         return potential(atoms)[1]
 
-    C = ForceConstantCell(host, size).from_forces(forces, 0.01)
+    C = ForceConstantCell(host, size).from_forces(lambda atoms: forces(atoms.positions), 0.01)
     # differences leave an asymmetry of h^2; a harmonic crystal has none
     return np.fft.ifftn(LatticeOperator(host, size, C).symbol, axes=(0, 1, 2)).real.reshape(C.shape)
 

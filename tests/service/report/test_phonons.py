@@ -34,7 +34,7 @@ def springs(host: Host) -> Array:
         np.add.at(out, i, SPRING * ((u[j] - u[i]) * n).sum(axis=1)[:, None] * n)
         return out
 
-    return ForceConstantCell(host, SIZE).from_forces(forces, 0.01)
+    return ForceConstantCell(host, SIZE).from_forces(lambda atoms: forces(atoms.positions), 0.01)
 
 
 def emt(host: Host, size: tuple[int, int, int]) -> Callable[[Array], Array]:
@@ -98,7 +98,9 @@ def test_springs_of_compounds_and_multilattices_have_zero_acoustic_modes_at_gamm
 @pytest.fixture(scope="module")
 def copper() -> tuple[Host, Array]:
     host = Host.named("fcc", ["Cu"], 3.59)
-    return host, ForceConstantCell(host, (2, 2, 2)).from_forces(emt(host, (2, 2, 2)), 0.01)
+    return host, ForceConstantCell(host, (2, 2, 2)).from_forces(
+        lambda atoms: emt(host, (2, 2, 2))(atoms.positions), 0.01
+    )
 
 
 def test_fitting_wave_vectors_hold_all_modes_of_the_supercell(copper: tuple[Host, Array]) -> None:
