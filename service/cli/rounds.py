@@ -137,14 +137,14 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
 
     wide = width >= WIDE
     heads = [
-        ("round", ""),
+        ("round", "grade"),
         ("cells", "bought"),
         ("core-s", "basis"),
         ("eta_geo", "in-sample"),
         ("core", "FC"),
         ("V", "fold"),
-        ("noise", "param."),
-        ("eta_E", "grade"),
+        ("hidden", "noise"),
+        ("eta_E", "param."),
         ("E_f raw", "E_f"),
     ]
     table = Table(
@@ -152,8 +152,8 @@ def rounds_table(rounds: Sequence[Round], width: int) -> Table:
         pad_edge=False,
         header_style="bold",
         padding=(0, 1),
-        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; noise: what the oracle's gives for core; "
-        "grade: largest extrapolation at u^h",
+        caption="eta_geo to param. in Å, eta_E in meV, E_f in eV; hidden: what the rung cannot see; noise: what the "
+        "oracle's gives for core; grade: largest extrapolation at u^h",
         caption_justify="left",
     )
     for k, (first, second) in enumerate(heads):
@@ -179,19 +179,19 @@ def _figures(r: Round) -> list[tuple[str, str | None]]:
     """Pairs (first line, second line) in the order of the heads; None where a head has one line."""
     e = r.estimate
     first: list[tuple[str, str | None]] = [
-        (str(r.number), None),
+        (str(r.number), "-" if e is None or e.grade is None else f"{e.grade:.2f}"),
         (r.cells, r.bought),
         (_seconds(r.core_seconds), "-" if e is None else str(e.basis_size)),
     ]
     if e is None:
-        return [*first, ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-"), ("-", "-")]
+        return [*first, *[("-", "-")] * 6]
     return [
         *first,
         (_length(e.eta_geo), _length(e.in_sample)),
         (_length(e.core), _length(e.fc)),
         (_length(e.v), _length(e.fold)),
-        (_length(e.noise), _length(e.parametric_geo)),
-        (f"{1e3 * e.eta_energy:+.2f}", "-" if e.grade is None else f"{e.grade:.2f}"),
+        (_length(e.hidden), _length(e.noise)),
+        (f"{1e3 * e.eta_energy:+.2f}", _length(e.parametric_geo)),
         (f"{e.formation_energy_raw:.4f}", f"{e.formation_energy:.4f}"),
     ]
 

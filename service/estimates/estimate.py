@@ -94,11 +94,18 @@ class Estimate:
         """Whether every gate is passed, so that the estimate may decide."""
         return all(self.gates.values())
 
+    @property
+    def guarded_geo(self) -> float:
+        """What must lie within the tolerance, Å: eta_geo with theta times what was seen.
+
+        `hidden` is a share of the estimate of a surrogate that was worse, and on the safe side itself.
+        """
+        seen = max(self.eta_geo**2 - self.hidden**2, 0.0)
+        return float((self.theta**2 * seen + self.hidden**2) ** 0.5)
+
     def within(self, tol_geo: float, tol_energy: float) -> bool:
-        """theta * eta within both tolerances (Å, eV) and believed."""
-        return (
-            self.believed and self.theta * self.eta_geo <= tol_geo and self.theta * abs(self.eta_energy) <= tol_energy
-        )
+        """Both errors, with their safety factors, within the tolerances (Å, eV), and believed."""
+        return self.believed and self.guarded_geo <= tol_geo and self.theta * abs(self.eta_energy) <= tol_energy
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict of all fields, with `theta`."""

@@ -55,11 +55,11 @@ def choose(e: Estimate, facts: Facts) -> Action:
     largest = max(parts, key=lambda k: parts[k])
     rung = facts.next_rung
     base = Action(rung, "", None, False, facts.fit_fc, facts.fit_v, facts.fc_boost)
-    if e.theta * e.eta_geo <= facts.tol_geo:
+    if e.guarded_geo <= facts.tol_geo:
         return _with(
             base, f"{_verdict(e)}: verify on {name(rung)}"
         )  # nothing is bought for a term that is small enough
-    quiet = e.theta * (e.eta_geo - e.fold) <= facts.tol_geo
+    quiet = e.guarded_geo - e.theta * e.fold <= facts.tol_geo
     if largest == "fold" and facts.next_fc is not None:
         if quiet:
             text = f"folding of the force constants dominates: buy FC on {name(facts.next_fc)} and estimate again"

@@ -59,7 +59,7 @@ def error_against_cost(data: CampaignData) -> Figure:
         unit, name = cost_unit(max(data.spent.values()))
         x = {r.number: data.spent[r.number] / unit for r, _ in data.estimated}
         rounds = data.estimated
-        geometry = [(x[r.number], e.eta_geo, e.theta) for r, e in rounds]
+        geometry = [(x[r.number], e.eta_geo, e.guarded_geo / e.eta_geo if e.eta_geo else 1.0) for r, e in rounds]
         energy = [(x[r.number], 1e3 * abs(e.eta_energy), e.theta) for r, e in rounds]
         _estimates(left, geometry, COLORS["blue"], r"estimate $\eta_\mathrm{geo}$, $|\eta_E|$ (bar: $\times\,\theta$)")
         _estimates(right, energy, COLORS["blue"], "")

@@ -85,7 +85,7 @@ def _estimates(data: CampaignData) -> list[Fact]:
         Fact(
             "Geometry error",
             f"η = {e.eta_geo:.4f} Å",
-            f"θη = {e.theta * e.eta_geo:.4f} Å against a tolerance of {data.tol_geo:g} Å, on {size_name(e.rung)}",
+            f"θη = {e.guarded_geo:.4f} Å against a tolerance of {data.tol_geo:g} Å, on {size_name(e.rung)}",
         ),
         Fact(
             "Energy error",

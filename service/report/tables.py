@@ -85,6 +85,7 @@ def rounds(data: CampaignData) -> Table:
         ("FC", "Å"),
         ("V", "Å"),
         ("fold", "Å"),
+        ("hidden", "Å"),
         ("noise", "Å"),
         ("param.", "Å"),
         ("in‑sample", "Å"),
@@ -107,7 +108,7 @@ def rounds(data: CampaignData) -> Table:
         reason = e.reason if e is not None and e.reason else ""
         text = f"{kinds}. Why: {r.reason}." + (f" Next: {reason}." if reason else "")
         level = r.summary.get("basis_level")
-        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 14)), text))
+        rows.append(Row((*first, *(_terms(data, e, level) if e is not None else [Cell("")] * 15)), text))
     return Table(heads, tuple(rows), left=2)
 
 
@@ -116,11 +117,12 @@ def _terms(data: CampaignData, e: Estimate, level: int | None) -> list[Cell]:
     extra = [] if level is None else [f"level {level}"]
     extra += [] if e.grade is None else [f"grade {e.grade:.2f}"]
     return [
-        Cell(number(e.eta_geo), warn=e.theta * e.eta_geo > data.tol_geo),
+        Cell(number(e.eta_geo), warn=e.guarded_geo > data.tol_geo),
         Cell(number(e.core)),
         Cell(number(e.fc)),
         Cell(number(e.v)),
         Cell(number(e.fold)),
+        Cell(number(e.hidden)),
         Cell(number(e.noise)),
         Cell(number(e.parametric_geo)),
         Cell(number(e.in_sample)),

@@ -8,7 +8,7 @@ from farfield.service.cells import Host, Size
 from farfield.service.cells.wave_vectors import WaveVectors
 
 CRYSTALS = {"fcc": 1, "bcc": 1, "diamond": 2, "zincblende": 2, "hcp": 4}
-"""Lattice: sublattices of the cell that repeats (hcp is given by its rectangular cell, a supercell of the primitive)."""
+"""Lattice: sublattices of the cell that repeats (hcp: of its rectangular cell)."""
 
 
 def grid(lattice: str, size: Size) -> WaveVectors:

@@ -91,7 +91,7 @@ def test_every_section_is_there_once(page: Page) -> None:
 
 
 def test_round_table_equals_the_record(page: Page, data: CampaignData) -> None:
-    rows = [r for r in page.rows["rounds"] if len(r) == 17][1:]  # the first is the head
+    rows = [r for r in page.rows["rounds"] if len(r) == 18][1:]  # the first is the head
     assert [int(r[0]) for r in rows] == [r.number for r in data.rounds]
     for row, known in zip(rows, data.rounds, strict=True):
         assert float(row[2]) == pytest.approx(known.core_seconds, rel=0.06, abs=0.006)
@@ -100,15 +100,15 @@ def test_round_table_equals_the_record(page: Page, data: CampaignData) -> None:
         if e is None:
             assert not any(row[3:])
             continue
-        values = [e.eta_geo, e.core, e.fc, e.v, e.fold, e.noise, e.parametric_geo, e.in_sample]
-        for cell, value in zip(row[3:11], values, strict=True):
+        values = [e.eta_geo, e.core, e.fc, e.v, e.fold, e.hidden, e.noise, e.parametric_geo, e.in_sample]
+        for cell, value in zip(row[3:12], values, strict=True):
             assert cell == "–" if value is None else float(cell) == pytest.approx(value, rel=0.06, abs=5.1e-5)
-        assert float(row[11]) == pytest.approx(1e3 * e.eta_energy, abs=5.1e-3)
-        assert float(row[12]) == pytest.approx(e.formation_energy_raw, abs=5.1e-5)
-        assert float(row[13]) == pytest.approx(e.formation_energy, abs=5.1e-5)
+        assert float(row[12]) == pytest.approx(1e3 * e.eta_energy, abs=5.1e-3)
+        assert float(row[13]) == pytest.approx(e.formation_energy_raw, abs=5.1e-5)
+        assert float(row[14]) == pytest.approx(e.formation_energy, abs=5.1e-5)
         assert e.formation_energy_dilute is not None
-        assert float(row[14]) == pytest.approx(e.formation_energy_dilute, abs=5.1e-5)
-        size, _, more = row[15].partition(" | ")
+        assert float(row[15]) == pytest.approx(e.formation_energy_dilute, abs=5.1e-5)
+        size, _, more = row[16].partition(" | ")
         assert int(size) == e.basis_size
         level, _, grade = more.partition(", grade ")
         assert level == f"level {known.summary['basis_level']}"
@@ -227,7 +227,7 @@ def test_the_noise_of_the_oracle_stands_with_the_problem_and_beside_the_terms(da
     assert "with noise sigma_E 1e-05 eV/atom, sigma_F 0.0021 eV/Å" in noisy
     page = Page(noisy)
     assert "noise alone gives" in " ".join(page.words["error"].split())
-    assert [r[8] for r in page.rows["rounds"] if len(r) == 17 and r[8]][1:] == ["0.0321"] * len(data.estimated)
+    assert [r[9] for r in page.rows["rounds"] if len(r) == 18 and r[9]][1:] == ["0.0321"] * len(data.estimated)
 
 
 def test_the_same_campaign_gives_the_same_page(data: CampaignData, text: str) -> None:
