@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Table, func, select
 
 from farfield.db import schema
 from farfield.db.blobs import blob_row, blocks
-from farfield.db.calculations import insert_new
 from farfield.db.clock import now
 from farfield.db.engine import Database
 from farfield.db.identity import calculation_key, formula, key_and_bytes
 from farfield.db.labels import Array, difference, result_bytes, scalar
+from farfield.db.rows import insert_rows
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
 
@@ -28,6 +28,11 @@ __all__ = ["Frame", "Stored", "store_labelled"]
 
 BLOCK = 1000
 """Frames of a transaction."""
+ATTEMPT = (
+    *("id", "calculation_id", "number", "kinds", "state", "message", "cancel", "created", "ended", "blob_id"),
+    "source_id",
+)
+OBSERVATION = ("calculation_id", "kind", "detail", "attempt_id", "value", "blob_id", "accepted")
 
 
 @dataclass(frozen=True)
@@ -120,24 +125,20 @@ def _store(
     structures = _known(connection, schema.structure, list(cells))
     fresh = [key for key in cells if key not in structures]
     blobs = _ids(connection, schema.blob, len(fresh))
-    _insert(
-        connection, schema.blob, [{"id": i, **blob_row(cells[k].structure)} for i, k in zip(blobs, fresh, strict=True)]
-    )
+    _insert_blobs(connection, blobs, [cells[key].structure for key in fresh])
     ids = _ids(connection, schema.structure, len(fresh))
     rows = []
     for row, blob, key in zip(ids, blobs, fresh, strict=True):
         atoms = cells[key].frame.atoms
-        rows.append({"id": row, "key": key, "natoms": len(atoms), "formula": formula(atoms), "blob_id": blob})
+        rows.append((row, key, len(atoms), formula(atoms), blob))
         structures[key] = row
-    _insert(connection, schema.structure, rows)
+    insert_rows(connection, schema.structure, ("id", "key", "natoms", "formula", "blob_id"), rows)
     names = {key: calculation_key(key, fingerprint) for key in cells}
     calculations = _known(connection, schema.calculation, list(names.values()))
     new = [key for key in cells if names[key] not in calculations]
     ids = _ids(connection, schema.calculation, len(new))
-    rows = []
-    for row, key in zip(ids, new, strict=True):
-        rows.append({"id": row, "key": names[key], "structure_id": structures[key], "oracle_id": oracle})
-    _insert(connection, schema.calculation, rows)
+    named = [(row, names[key], structures[key], oracle) for row, key in zip(ids, new, strict=True)]
+    insert_rows(connection, schema.calculation, ("id", "key", "structure_id", "oracle_id"), named)
     untouched = {row: key for row, key in zip(ids, new, strict=True)}
     old = {calculations[names[key]]: key for key in cells if names[key] in calculations}
     wanted = [(row, cells[key], tuple(cells[key].values), 1) for row, key in untouched.items()]
@@ -185,38 +186,15 @@ def _attempts(connection: Connection, source: int, wanted: Sequence[Wanted]) -> 
     moment = connection.scalars(select(now())).one()
     blobs = _ids(connection, schema.blob, len(wanted))
     ids = _ids(connection, schema.attempt, len(wanted))
-    _insert(connection, schema.blob, [{"id": i, **blob_row(w[1].result)} for i, w in zip(blobs, wanted, strict=True)])
+    _insert_blobs(connection, blobs, [w[1].result for w in wanted])
     attempts, labels = [], []
     for attempt, blob, (row, ready, kinds, number) in zip(ids, blobs, wanted, strict=True):
-        attempts.append(
-            {
-                "id": attempt,
-                "calculation_id": row,
-                "number": number,
-                "source_id": source,
-                "kinds": ",".join(k for k in KINDS if k in ready.values),
-                "state": "finished",
-                "message": ready.frame.name or None,
-                "created": moment,
-                "ended": moment,
-                "blob_id": blob,
-            }
-        )
-        for kind in kinds:
-            labels.append(
-                {
-                    "calculation_id": row,
-                    "kind": kind,
-                    "detail": "",
-                    "attempt_id": attempt,
-                    "value": scalar(kind, ready.values[kind]),
-                    "blob_id": blob,
-                    "accepted": moment,
-                }
-            )
-    _insert(connection, schema.attempt, attempts)
-    if labels:
-        connection.execute(insert_new(connection, schema.observation), labels)
+        brought = ",".join(k for k in KINDS if k in ready.values)
+        name = ready.frame.name or None
+        attempts.append((attempt, row, number, brought, "finished", name, False, moment, moment, blob, source))
+        labels += [(row, k, "", attempt, scalar(k, ready.values[k]), blob, moment) for k in kinds]
+    insert_rows(connection, schema.attempt, ATTEMPT, attempts)
+    insert_rows(connection, schema.observation, OBSERVATION, labels, new=True)
 
 
 def _known(connection: Connection, table: Table, keys: Sequence[str]) -> dict[str, int]:
@@ -239,6 +217,11 @@ def _ids(connection: Connection, table: Table, count: int) -> list[int]:
     return list(range(last + 1, last + 1 + count))
 
 
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table), rows)
+def _insert_blobs(connection: Connection, ids: Sequence[int], data: Sequence[bytes]) -> None:
+    rows = [blob_row(d) for d in data]
+    insert_rows(
+        connection,
+        schema.blob,
+        ("id", "data", "digest"),
+        [(i, r["data"], r["digest"]) for i, r in zip(ids, rows, strict=True)],
+    )

@@ -12,13 +12,13 @@ import functools
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "pack", "pack_rows", "unpack"]
+__all__ = ["LIMIT", "pack", "pack_rows", "unpack", "unpack_alike"]
 
 MAGIC, ROWS = b"FARFIELD", b"FARFROWS"
 LIMIT = 64 * 1024 * 1024
@@ -75,6 +75,35 @@ def unpack(data: bytes, *, limit: int = LIMIT) -> tuple[dict[str, Any], dict[str
     except (struct.error, json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"truncated or damaged farfield block: {error}") from error
     return head["header"], arrays
+
+
+def unpack_alike(blocks: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[str, Any], dict[str, NDArray[Any]]]]:
+    """Many blocks at once: for all that share a header their places in `blocks`, the header, and their arrays stacked
+    along a new first axis (read-only). Raises ValueError as `unpack`."""
+    alike: dict[bytes, list[int]] = {}
+    out = []
+    for place, data in enumerate(blocks):
+        if data[:8] == ROWS and len(data) >= 12:
+            alike.setdefault(data[: 12 + int.from_bytes(data[8:12], "little")], []).append(place)
+        else:
+            header, arrays = unpack(data)
+            out.append((np.array([place]), header, {name: array[None] for name, array in arrays.items()}))
+    for opening, places in alike.items():
+        kind, layout, total = _rows_layout(opening[12:])
+        size = len(opening) + total
+        if any(len(blocks[place]) != size for place in places):
+            raise ValueError("truncated farfield block")
+        record = np.dtype(
+            {
+                "names": [name for name, *_ in layout],
+                "formats": [(dtype, shape) for _, dtype, shape, *_ in layout],
+                "offsets": [len(opening) + start for *_, start in layout],
+                "itemsize": size,
+            }
+        )
+        stack = np.frombuffer(b"".join([blocks[place] for place in places]), record)
+        out.append((np.array(places), {"format": kind}, {name: stack[name] for name, *_ in layout}))
+    return out
 
 
 def _unpack_rows(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Integer, case, func, select
 
 from farfield.db import schema
 from farfield.db.blobs import blocks
-from farfield.db.labels import Array, result_values
+from farfield.db.labels import Array
 from farfield.db.query.pages import Hit
-from farfield.oracles.packing import unpack
+from farfield.errors import RecordError
+from farfield.oracles.packing import unpack_alike
 
 __all__ = ["Block", "load_block"]
 
@@ -47,47 +48,58 @@ class Block:
 
 
 def load_block(connection: Connection, hits: Sequence[Hit]) -> Block:
-    """The calculations of a page in its order."""
+    """The calculations of a page in its order. Raises RecordError for bytes that cannot be read."""
     ids = [h.id for h in hits]
-    cells = _structures(connection, ids)
-    found = _results(connection, ids)
-    counts = [len(cells[i][1]["numbers"]) for i in ids]
-    offsets = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-    n, atoms = len(ids), int(offsets[-1])
-    forces, energies, virials = np.full((atoms, 3), np.nan), np.full(n, np.nan), np.full((n, 6), np.nan)
-    has = np.zeros((n, 3), bool)
-    for row, i in enumerate(ids):
-        for arrays, mask in found.get(i, ()):
-            if mask[0]:
-                energies[row] = arrays["E"]
-            if mask[1]:
-                forces[offsets[row] : offsets[row + 1]] = arrays["F"]
-            if mask[2]:
-                virials[row] = arrays["V"]
-            has[row] |= mask
-    every = [cells[i][1] for i in ids]
-    return Block(
+    keys, cells = _structures(connection, ids)
+    n = len(ids)
+    counts = np.zeros(n, np.int64)
+    groups = [(rows, header, arrays) for rows, header, arrays in _alike(cells)]
+    for rows, _, arrays in groups:
+        counts[rows] = arrays["numbers"].shape[1]
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    atoms = int(offsets[-1])
+    block = Block(
         np.array(ids, np.int64),
-        tuple(cells[i][0] for i in ids),
+        keys,
         offsets,
-        _joined([x["numbers"] for x in every], (0,)).astype(np.int32),
-        _joined([x["positions"] for x in every], (0, 3)),
-        np.array([x["cell"] for x in every]).reshape(-1, 3, 3),
-        np.array([x["pbc"] for x in every], bool).reshape(-1, 3),
-        energies,
-        forces,
-        virials,
-        has,
+        np.zeros(atoms, np.int32),
+        np.zeros((atoms, 3)),
+        np.zeros((n, 3, 3)),
+        np.zeros((n, 3), bool),
+        np.full(n, np.nan),
+        np.full((atoms, 3), np.nan),
+        np.full((n, 6), np.nan),
+        np.zeros((n, 3), bool),
     )
+    for rows, header, arrays in groups:
+        where = _atoms(offsets, rows, arrays["numbers"].shape[1])
+        block.numbers[where] = arrays["numbers"].reshape(-1)
+        block.positions[where] = arrays["positions"].reshape(-1, 3)
+        block.cells[rows] = arrays["cell"]
+        # blobs of the first schema have it in the header
+        block.pbc[rows] = arrays["pbc"] if "pbc" in arrays else header["pbc"]
+    _fill_labels(connection, block, ids)
+    return block
 
 
-def _joined(parts: list[Any], empty: tuple[int, ...]) -> Any:
-    return np.concatenate(parts) if parts else np.zeros(empty)
+def _alike(blobs: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[str, Any], dict[str, Any]]]:
+    try:
+        return unpack_alike(blobs)
+    except ValueError as fault:
+        raise RecordError(f"stored bytes cannot be read ({fault}); run `farfield db check`") from fault
 
 
-def _structures(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+def _atoms(offsets: NDArray[np.int64], rows: NDArray[np.int64], natoms: int) -> Any:
+    """Places of the atoms of `rows`, which have `natoms` each; a slice where they follow each other."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(offsets[rows[0]], offsets[rows[-1] + 1])
+    return (offsets[rows][:, None] + np.arange(natoms)).reshape(-1)
+
+
+def _structures(connection: Connection, ids: Sequence[int]) -> tuple[tuple[str, ...], list[bytes]]:
+    """Keys of calculations and the bytes of their structures. Raises RecordError where one is not there."""
     c, s, b = schema.calculation.c, schema.structure.c, schema.blob.c
-    out: dict[int, tuple[str, dict[str, Any]]] = {}
+    found: dict[int, tuple[str, bytes]] = {}
     for block in blocks(ids):
         query = (
             select(c.id, c.key, b.data)
@@ -95,29 +107,42 @@ def _structures(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[s
             .join(schema.blob, b.id == s.blob_id)
             .where(c.id.in_(block))
         )
-        for i, key, data in connection.execute(query):
-            header, arrays = unpack(bytes(data))
-            if "pbc" not in arrays:
-                arrays["pbc"] = np.array(header["pbc"])  # blobs of the first schema have it in the header
-            out[i] = key, arrays
-    return out
+        found.update((i, (key, data)) for i, key, data in connection.execute(query).all())
+    if len(found) < len(ids):
+        raise RecordError("a calculation lacks its structure; run `farfield db check`")
+    return tuple(found[i][0] for i in ids), [found[i][1] for i in ids]
 
 
-def _results(connection: Connection, ids: Sequence[int]) -> dict[int, list[tuple[dict[str, Array], Any]]]:
-    """By calculation: the arrays of each answer that counts, and for which of E, F, V it does."""
+def _fill_labels(connection: Connection, block: Block, ids: Sequence[int]) -> None:
+    """The arrays of each answer that counts, for those of E, F, V for which it does."""
     o, b = schema.observation.c, schema.blob.c
-    out: dict[int, list[tuple[dict[str, Array], Any]]] = {}
-    for block in blocks(ids):
+    place = {i: row for row, i in enumerate(ids)}
+    for part in blocks(ids):
         masks = [func.max(case((o.kind == kind, 1), else_=0)).cast(Integer).label(kind) for kind in LABELS]
         which = (
             select(o.calculation_id, o.blob_id, *masks)
-            .where(o.calculation_id.in_(block), o.detail == "")
+            .where(o.calculation_id.in_(part), o.detail == "")
             .group_by(o.calculation_id, o.blob_id)
             .subquery()
         )
         query = select(which.c.calculation_id, which.c.E, which.c.F, which.c.V, b.data).join(
             schema.blob, b.id == which.c.blob_id
         )
-        for i, *mask, data in connection.execute(query):
-            out.setdefault(i, []).append((result_values(bytes(data))[0], np.array(mask, bool)))
-    return out
+        found = connection.execute(query).all()
+        rows = np.array([place[r[0]] for r in found], np.int64)
+        masked = np.array([r[1:4] for r in found], bool).reshape(-1, 3)
+        for places, _, arrays in _alike([r[4] for r in found]):
+            for column, kind in enumerate(LABELS):
+                mine = masked[places, column]
+                if mine.any():
+                    _put(block, kind, rows[places[mine]], arrays[kind][mine])
+            block.has[rows[places]] |= masked[places]
+
+
+def _put(block: Block, kind: str, rows: NDArray[np.int64], values: Array) -> None:
+    if kind == "E":
+        block.energies[rows] = values
+    elif kind == "V":
+        block.virials[rows] = values
+    else:
+        block.forces[_atoms(block.offsets, rows, values.shape[1])] = values.reshape(-1, 3)

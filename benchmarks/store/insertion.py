@@ -1,0 +1,122 @@
+"""Insertion and reading of the same cells: this program's database, ase.db, and the drivers alone."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.db import connect
+from floors import raw_postgresql, raw_sqlite, rows_of
+from workload import frames, fresh, labelled_atoms, source
+
+from farfield.db.bulk import Frame, store_labelled
+from farfield.db.claims import Claims
+from farfield.db.engine import Database, open_database
+from farfield.db.processes import process_start
+from farfield.db.query import select
+from farfield.oracles.observation import Observations
+
+Row = dict[str, float]
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Wall seconds of `work`."""
+    gc.collect()
+    before = time.perf_counter()
+    work()
+    return time.perf_counter() - before
+
+
+def bulk(folder: Path, url: str | None, count: int) -> Row:
+    """Microseconds per frame of a bulk insertion and of its floor, by turns; bytes per frame."""
+    some = list(frames(count))
+    best = {"farfield": np.inf, "raw": np.inf}
+    size = 0.0
+    rounds = 2
+    for _ in range(rounds):
+        with _empty(folder, url) as database:
+            row = source(database)
+            best["farfield"] = min(best["farfield"], timed(lambda d=database, r=row: drain(d, r, some)))
+            rows = rows_of(database)
+        if url is None:
+            with sqlite3.connect(folder / "trial.db") as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            size = (folder / "trial.db").stat().st_size / count
+        with _empty(folder, url) as database:
+            path = database.path
+        seconds = raw_sqlite(path, rows) if url is None else raw_postgresql(url, rows)
+        best["raw"] = min(best["raw"], seconds)
+    return {"farfield": 1e6 * best["farfield"] / count, "raw": 1e6 * best["raw"] / count, "bytes": size}
+
+
+def drain(database: Database, row: int, some: list[Frame]) -> None:
+    """Insert all."""
+    for _ in store_labelled(database, row, some):
+        pass
+
+
+def ase_bulk(path: Path, count: int) -> Row:
+    """Microseconds per frame of ase.db in one transaction; bytes per frame. Leaves the file at `path`."""
+    some = [labelled_atoms(f) for f in frames(count)]
+    path.unlink(missing_ok=True)
+
+    def work() -> None:
+        with connect(path, type="db", append=False) as database:
+            for atoms in some:
+                database.write(atoms)
+
+    seconds = timed(work)
+    return {"ase": 1e6 * seconds / count, "bytes": path.stat().st_size / count}
+
+
+def commits(folder: Path, count: int) -> Row:
+    """Microseconds per frame with a transaction each: ase.db, ours with synchronous NORMAL and FULL, and the end of an
+    attempt in a campaign (FULL)."""
+    some = list(frames(count))
+    out: Row = {}
+    with _empty(folder, None) as database:
+        row = source(database)
+        out["NORMAL"] = timed(lambda: [drain(database, row, [f]) for f in some])
+    with _empty(folder, None) as database:
+        row = source(database)
+        database.relaxed = database.engine
+        out["FULL"] = timed(lambda: [drain(database, row, [f]) for f in some])
+    path = folder / "peer.db"
+    path.unlink(missing_ok=True)
+    peer = connect(path, type="db", append=False)
+    atoms = [labelled_atoms(f) for f in some]
+    out["ase"] = timed(lambda: [peer.write(a) for a in atoms])
+    path.unlink()
+    return {name: 1e6 * seconds / count for name, seconds in out.items()}
+
+
+def selection(database: Database, peer: Path) -> Row:
+    """Microseconds per structure of reading all: as `Atoms` and as arrays, ours and ase.db's."""
+    count = select(database, "natoms=54").count()
+    best: Row = {}
+    ways: dict[str, Callable[[], Any]] = {
+        "atoms": lambda: [a for a in select(database, "natoms=54").atoms()],
+        "arrays": lambda: [b for b in select(database, "natoms=54").arrays()],
+    }
+    for _ in range(2):
+        for name, work in ways.items():
+            best[name] = min(best.get(name, np.inf), 1e6 * timed(work) / count)
+        held = connect(peer)
+        n = held.count()
+        took = timed(lambda: [row.toatoms() for row in held.select(natoms=54)]) / n
+        best["ase"] = min(best.get("ase", np.inf), 1e6 * took)
+    return best
+
+
+def _empty(folder: Path, url: str | None) -> Database:
+    if url is None:
+        return open_database(f"sqlite:///{fresh(folder)}", create=True)
+    database = open_database(url, create=True)
+    with database.write() as connection:
+        connection.exec_driver_sql("TRUNCATE source, oracle, blob, worker_session, campaign RESTART IDENTITY CASCADE")
+    return database
