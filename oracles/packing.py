@@ -80,6 +80,8 @@ def unpack(data: bytes, *, limit: int = LIMIT) -> tuple[dict[str, Any], dict[str
 def unpack_alike(blocks: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[str, Any], dict[str, NDArray[Any]]]]:
     """Many blocks at once: for all that share a header their places in `blocks`, the header, and their arrays stacked
     along a new first axis (read-only). Raises ValueError as `unpack`."""
+    if any(len(data) > LIMIT for data in blocks):
+        raise ValueError(f"a block is above the limit of {LIMIT} bytes")
     alike: dict[bytes, list[int]] = {}
     out = []
     for place, data in enumerate(blocks):
