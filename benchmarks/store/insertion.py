@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from floors import raw_postgresql, raw_sqlite, rows_of
 from workload import frames, fresh, labelled_atoms, source
 
 from farfield.db.bulk import Frame, store_labelled
-from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
-from farfield.db.processes import process_start
 from farfield.db.query import select
-from farfield.oracles.observation import Observations
 
 Row = dict[str, float]
 
@@ -75,8 +74,7 @@ def ase_bulk(path: Path, count: int) -> Row:
 
 
 def commits(folder: Path, count: int) -> Row:
-    """Microseconds per frame with a transaction each: ase.db, ours with synchronous NORMAL and FULL, and the end of an
-    attempt in a campaign (FULL)."""
+    """Microseconds per frame with a transaction each: ase.db, ours with synchronous NORMAL and FULL."""
     some = list(frames(count))
     out: Row = {}
     with _empty(folder, None) as database:
@@ -84,7 +82,7 @@ def commits(folder: Path, count: int) -> Row:
         out["NORMAL"] = timed(lambda: [drain(database, row, [f]) for f in some])
     with _empty(folder, None) as database:
         row = source(database)
-        database.relaxed = database.engine
+        database.relaxed = database.engine  # as results and decisions are written
         out["FULL"] = timed(lambda: [drain(database, row, [f]) for f in some])
     path = folder / "peer.db"
     path.unlink(missing_ok=True)
@@ -111,6 +109,20 @@ def selection(database: Database, peer: Path) -> Row:
         took = timed(lambda: [row.toatoms() for row in held.select(natoms=54)]) / n
         best["ase"] = min(best.get("ase", np.inf), 1e6 * took)
     return best
+
+
+def floor_atoms(count: int = 2000) -> float:
+    """Microseconds of making `Atoms` with a single-point calculator from arrays in memory."""
+    some = list(frames(count))
+    plain = [(f.atoms.numbers, f.atoms.positions, f.atoms.cell.array, f.energy, f.forces, f.virial) for f in some]
+
+    def work() -> None:
+        for numbers, positions, cell, energy, forces, virial in plain:
+            atoms = Atoms(numbers, positions, cell=cell, pbc=True)
+            stress = -virial / atoms.get_volume()
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=stress)
+
+    return 1e6 * min(timed(work) for _ in range(3)) / count
 
 
 def _empty(folder: Path, url: str | None) -> Database:
