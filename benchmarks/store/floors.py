@@ -65,7 +65,10 @@ def raw_postgresql(url: str, rows: dict[str, list[tuple[Any, ...]]]) -> float:
     """The same with psycopg's executemany."""
     parts = make_url(url)
     with psycopg.connect(
-        host=parts.query.get("host") or parts.host, port=parts.port, user=parts.username, dbname=parts.database,
+        host=parts.query.get("host") or parts.host,
+        port=parts.port,
+        user=parts.username,
+        dbname=parts.database,
         options="-c synchronous_commit=off",
     ) as connection:
         cursor = connection.cursor()
@@ -81,4 +84,5 @@ def raw_postgresql(url: str, rows: dict[str, list[tuple[Any, ...]]]) -> float:
 
 
 def _words(table: Table, mark: str) -> str:
-    return f"INSERT INTO {table.name} VALUES ({', '.join([mark] * len(table.columns))})"
+    marks = ", ".join([mark] * len(table.columns))
+    return f"INSERT INTO {table.name} VALUES ({marks})"  # noqa: S608  our own names

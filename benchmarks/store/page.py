@@ -91,7 +91,9 @@ def _quick(of: dict[str, Any]) -> Iterator[Line]:
     yield Line("select to arrays", f"{reading['arrays']:.1f} µs, {ratio:.0f}x ase.db", "50x", ratio >= 50)
     size = of["size"]
     ratio = size["file"] / size["payload"]
-    yield Line("file over payload", f"{ratio:.2f}x (ase.db {ase['bytes'] / size['payload']:.2f}x)", "1.4x", ratio <= 1.4)
+    yield Line(
+        "file over payload", f"{ratio:.2f}x (ase.db {ase['bytes'] / size['payload']:.2f}x)", "1.4x", ratio <= 1.4
+    )
     reader = of["reader"]
     yield Line(
         "a reader while another process commits without a pause",
@@ -138,7 +140,10 @@ def _million(of: dict[str, Any]) -> Iterator[Line]:
 
 def _queries(of: dict[str, Any]) -> list[str]:
     backs = [name for name in ("sqlite", "postgresql") if "answers" in of.get(name, {})]
-    rows = ["| query | " + " | ".join(f"{name}, first | warm" for name in backs) + " |", "|---|" + "---|---|" * len(backs)]
+    rows = [
+        "| query | " + " | ".join(f"{name}, first | warm" for name in backs) + " |",
+        "|---|" + "---|---|" * len(backs),
+    ]
     for query in of[backs[0]]["answers"]:
         cells = " | ".join(f"{1e3 * took:.0f}" for name in backs for took in of[name]["answers"][query])
         rows.append(f"| `{query}` | {cells} |")

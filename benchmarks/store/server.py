@@ -28,7 +28,9 @@ def server(under: Path, *, keep: bool = False) -> Iterator[str | None]:
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user, "cwd": "/"}
     # a socket's path has to be short, and the server's user has to reach both
     with tempfile.TemporaryDirectory(prefix="pg-") as sockets, ExitStack() as stack:
-        place = under.absolute() / "pg" if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+        place = (
+            under.absolute() / "pg" if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+        )
         place.mkdir(exist_ok=True)
         for folder in (Path(sockets), place):
             if user is not None:
