@@ -92,7 +92,7 @@ def unpack_alike(blocks: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[
             out.append((np.array([place]), header, {name: array[None] for name, array in arrays.items()}))
     for opening, places in alike.items():
         kind, layout, total = _rows_layout(opening[12:])
-        size = len(opening) + total
+        size = 12 + int.from_bytes(opening[8:12], "little") + total  # a header that is cut off is shorter than it says
         if any(len(blocks[place]) != size for place in places):
             raise ValueError("truncated farfield block")
         record = np.dtype(

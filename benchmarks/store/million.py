@@ -96,8 +96,8 @@ NAMED |= {"decision_id": "decision", "proposal_id": "proposal", "attempt_id": "a
 
 
 def _most(table: Table, base: int) -> int:
-    """The last row id of a table before any copy: a cell has two blobs and three labels."""
-    return {"blob": 2, "observation": 3}.get(table.name, 1) * base
+    """The last row id of a table before any copy: a cell has two blobs and three labels, the campaign two blobs."""
+    return {"blob": 2 * base + 2, "observation": 3 * base}.get(table.name, base)
 
 
 def _copy(table: Table, spans: dict[str, int], turn: int, base: int) -> Any:
