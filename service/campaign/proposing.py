@@ -37,6 +37,7 @@ from farfield.service.proposals.cost import FittedCost
 from farfield.service.proposals.opening import (
     Candidate,
     force_constant_cells,
+    isolated_atoms,
     noise_cells,
     phase_cells,
     strain_cells,
@@ -120,6 +121,8 @@ class Proposing:
         fc_size = p.first_fc_size if silent else p.wide_fc_size
         out += force_constant_cells(p.host, fc_size, self._step(fc_size), "FC tail")
         out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES if silent else NOISY_RATTLES)
+        if p.config.dataset.isolated_atoms:
+            out += isolated_atoms(p.defect.species(p.host))
         text = f"perfect crystal (FC on {name(fc_size)}, strains), first cells on {name(p.first_size)}"
         return text, out
 
