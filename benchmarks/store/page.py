@@ -10,7 +10,8 @@ OPENING = """# The database, measured
 
 By `python benchmarks/store` and `python benchmarks/store --million` (farfield {version}; {machine}). Cells of 54 atoms
 with energy, forces and virial: {payload:.0f} bytes. Peers and floors are measured in the same run on the same cells;
-ratios carry over to other machines, times do not.
+ratios carry over to other machines, times do not. SQLite's bulk insertion and reading are in CPU time of the process,
+for the machine is shared; what waits for a disk or a server is in wall time.
 """
 
 
