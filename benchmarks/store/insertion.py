@@ -35,8 +35,9 @@ def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_tim
 
 
 def bulk(folder: Path, url: str | None, count: int) -> Row:
-    """Microseconds per frame of a bulk insertion and of its floor, by turns; bytes per frame. On PostgreSQL wall time, since
-    the server is another process."""
+    """Microseconds per frame of a bulk insertion and of its floor, by turns; bytes per frame.
+
+    On PostgreSQL wall time, since the server is another process."""
     some = list(frames(count))
     best = {"farfield": np.inf, "raw": np.inf}
     size = 0.0
