@@ -17,6 +17,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,40 +92,46 @@ def quick(folder: Path, count: int) -> dict[str, Any]:
 
 
 def large(folder: Path, count: int) -> None:
-    """A database of `count` frames on both back ends; removed once it is measured."""
+    """A database of `count` frames on both back ends; removed once all is measured. What was measured is kept."""
     folder.mkdir(exist_ok=True)
     out: dict[str, Any] = _load("million") or {}
     if out.get("frames") != count:
         out = {"frames": count, **_here()}
-    if "sqlite" not in out:
-        out["sqlite"] = _measured(f"sqlite:///{folder / 'million.db'}", folder, count)
-        _save("million", out)
-    if "postgresql" not in out:
-        with server(folder, keep=True) as url:
-            if url is not None:
-                out["postgresql"] = _measured(url, folder, count)
-                _save("million", out)
+    _measure(out, "sqlite", f"sqlite:///{folder / 'million.db'}", folder)
+    with server(folder, keep=True) as url:
+        if url is not None:
+            _measure(out, "postgresql", url, folder)
     shutil.rmtree(folder)
 
 
-def _measured(url: str, folder: Path, count: int) -> dict[str, Any]:
-    _say(f"{url.partition(':')[0]}: {count} frames")
-    with open_database(url, create=True) as database:
-        out: dict[str, Any] = {"fill": fill(database, count, _say)}
-    _say("queries and status")
-    out["answers"], out["status"] = answers(url), status(url)
-    _say("the program")
-    runs = {"status": shell(url, "status", "--campaign", "million", "--json", repeats=3)}
-    runs["ls"] = shell(url, "ls", "energy>4.2", "--json", repeats=3)
+def _measure(out: dict[str, Any], name: str, url: str, folder: Path) -> None:
+    """Everything on one back end that `out` does not hold yet, saved step by step."""
+    count, kept = out["frames"], out.setdefault(name, {})
+    runs = kept.setdefault("shell", {})
+
+    def step(into: dict[str, Any], key: str, work: Callable[[], Any]) -> None:
+        if key not in into:
+            _say(f"{name}: {key}")
+            into[key] = work()
+            _save("million", out)
+
+    def filled() -> float:
+        with open_database(url, create=True) as database:
+            return fill(database, count, _say)
+
+    step(kept, "fill", filled)
+    step(kept, "answers", lambda: answers(url))
+    step(kept, "status", lambda: status(url))
+    step(runs, "status", lambda: shell(url, "status", "--campaign", "million", "--json", repeats=3))
+    step(runs, "ls", lambda: shell(url, "ls", "energy>4.2", "--json", repeats=3))
     for some in (count // 100, count // 10):
-        _say(f"{some} frozen and exported")
-        name = f"d{some}-{int(time.time())}"  # datasets stay, and this may be a second run
-        runs[f"freeze {some}"] = shell(url, "dataset", "freeze", name, "--where", f"id<={some}")
+        freeze = ("dataset", "freeze", f"d{some}", "--where", f"id<={some}")
+        step(runs, f"freeze {some}", lambda freeze=freeze: shell(url, *freeze))
         for suffix in ("npz", "xyz"):
             target = folder / f"out.{suffix}"
-            runs[f"export {suffix} {some}"] = shell(url, "export", "--dataset", name, "--output", str(target))
-            target.unlink()
-    return {**out, "shell": runs}
+            words = ("export", "--dataset", f"d{some}", "--output", str(target))
+            step(runs, f"export {suffix} {some}", lambda words=words: shell(url, *words))
+            target.unlink(missing_ok=True)
 
 
 def _here() -> dict[str, Any]:
