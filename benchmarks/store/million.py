@@ -197,11 +197,13 @@ def status(url: str) -> tuple[float, float]:
         if stored is None:
             raise RuntimeError("the campaign is not there")
         campaign = stored.id
+        with database.read() as connection:
+            last: int = connection.scalar(sql_select(func.max(schema.decision.c.number))) or 0
 
         def read() -> None:
             record.campaign(NAME)
             record.cost(campaign)
-            record.missing(campaign, 0)
+            record.missing(campaign, last)
             claims.leases(campaign)
             record.events(campaign, last=100)
             record.failure_messages(campaign)
