@@ -146,7 +146,11 @@ class Collector:
 
     def constants(self) -> list[Candidate]:
         """Force constants, as the product's opening buys them."""
-        return list(force_constant_cells(self.problem.host, self.problem.fc_size(nondiagonal=True), 0.01, "FC tail", nondiagonal=True))
+        return list(
+            force_constant_cells(
+                self.problem.host, self.problem.fc_size(nondiagonal=True), 0.01, "FC tail", nondiagonal=True
+            )
+        )
 
     def strains(self) -> list[Candidate]:
         """Strained pairs, as the product's opening buys them."""

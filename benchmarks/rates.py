@@ -65,7 +65,11 @@ def main() -> int:
         atoms.positions[:] = positions
         return np.asarray(oracle.evaluate(atoms, ("F",)).values["F"])
 
-    H = LatticeOperator(host, target.size, ForceConstantCell(host, target.size).from_forces(lambda atoms: forces(atoms.positions), 0.005))
+    H = LatticeOperator(
+        host,
+        target.size,
+        ForceConstantCell(host, target.size).from_forces(lambda atoms: forces(atoms.positions), 0.005),
+    )
     own = lattice_constants(surrogate.surrogate, target)
     start = relaxed(surrogate.surrogate, target, [np.zeros((target.natoms, 3))], force_tolerance=1e-4)
     solution = Solution(surrogate.surrogate, target, start.relaxation, start.reference, own)

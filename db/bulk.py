@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from farfield.db import schema
+from farfield.db.blobs import BLOCK as SEVERAL
 from farfield.db.blobs import blob_row, blocks
 from farfield.db.clock import now
 from farfield.db.engine import Database
 from farfield.db.identity import calculation_key, formula, key_and_bytes
 from farfield.db.labels import Array, difference, result_bytes, scalar
-from farfield.db.rows import insert_rows
+from farfield.db.rows import Prepared, RowIds, insert_rows
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
 
@@ -71,15 +72,10 @@ def store_labelled(database: Database, source: int, frames: Iterable[Frame]) -> 
     Raises RecordError for a frame without labels, or with one of a wrong shape or not finite; blocks before it stay.
     """
     total = Stored()
-    r, k = schema.source.c, schema.oracle.c
-    with database.read() as connection:
-        oracle, fingerprint = connection.execute(
-            select(r.oracle_id, k.fingerprint_hash).join(schema.oracle, k.id == r.oracle_id).where(r.id == source)
-        ).one()
     for block in _blocks(frames):
         ready = [_prepared(frame) for frame in block]
         with database.write(relaxed=True) as connection:
-            _store(connection, source, oracle, fingerprint, ready, total)
+            _store(connection, source, ready, total)
         yield total
 
 
@@ -114,36 +110,37 @@ def _blocks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield block
 
 
-def _store(
-    connection: Connection, source: int, oracle: int, fingerprint: str, ready: Sequence[_Ready], total: Stored
-) -> None:
+def _store(connection: Connection, source: int, ready: Sequence[_Ready], total: Stored) -> None:
     if connection.dialect.name == "postgresql":
         # others who store structures wait for this block instead of colliding with it
         connection.exec_driver_sql("LOCK TABLE structure, calculation IN SHARE ROW EXCLUSIVE MODE")
+    ((oracle, fingerprint, moment),) = _ORIGIN(connection, source=source)
+    ids = RowIds(connection, (schema.blob, schema.structure, schema.calculation, schema.attempt))
     cells = {r.key: r for r in ready}
     total.repeated += len(ready) - len(cells)
-    structures = _known(connection, schema.structure, list(cells))
+    known = _known(connection, oracle, list(cells))
+    structures = {key: row for key, (row, _) in known.items()}
+    calculations = {key: row for key, (_, row) in known.items() if row is not None}
     fresh = [key for key in cells if key not in structures]
-    blobs = _ids(connection, schema.blob, len(fresh))
-    _insert_blobs(connection, blobs, [cells[key].structure for key in fresh])
-    ids = _ids(connection, schema.structure, len(fresh))
+    blobs = ids.take(schema.blob, len(fresh))
+    written = [(blob, cells[key].structure) for blob, key in zip(blobs, fresh, strict=True)]
     rows = []
-    for row, blob, key in zip(ids, blobs, fresh, strict=True):
+    for row, blob, key in zip(ids.take(schema.structure, len(fresh)), blobs, fresh, strict=True):
         atoms = cells[key].frame.atoms
         rows.append((row, key, len(atoms), formula(atoms), blob))
         structures[key] = row
-    insert_rows(connection, schema.structure, ("id", "key", "natoms", "formula", "blob_id"), rows)
-    names = {key: calculation_key(key, fingerprint) for key in cells}
-    calculations = _known(connection, schema.calculation, list(names.values()))
-    new = [key for key in cells if names[key] not in calculations]
-    ids = _ids(connection, schema.calculation, len(new))
-    named = [(row, names[key], structures[key], oracle) for row, key in zip(ids, new, strict=True)]
-    insert_rows(connection, schema.calculation, ("id", "key", "structure_id", "oracle_id"), named)
-    untouched = {row: key for row, key in zip(ids, new, strict=True)}
-    old = {calculations[names[key]]: key for key in cells if names[key] in calculations}
+    new = [key for key in cells if key not in calculations]
+    untouched = dict(zip(ids.take(schema.calculation, len(new)), new, strict=True))
+    named = [(row, calculation_key(key, fingerprint), structures[key], oracle) for row, key in untouched.items()]
     wanted = [(row, cells[key], tuple(cells[key].values), 1) for row, key in untouched.items()]
-    wanted += _missing(connection, {row: cells[key] for row, key in old.items()}, total)
-    _attempts(connection, source, wanted)
+    wanted += _missing(connection, {row: cells[key] for key, row in calculations.items()}, total)
+    results = ids.take(schema.blob, len(wanted))
+    written += [(blob, w[1].result) for blob, w in zip(results, wanted, strict=True)]
+    _insert_blobs(connection, written)
+    insert_rows(connection, schema.structure, ("id", "key", "natoms", "formula", "blob_id"), rows)
+    insert_rows(connection, schema.calculation, ("id", "key", "structure_id", "oracle_id"), named)
+    attempts = zip(ids.take(schema.attempt, len(wanted)), results, wanted, strict=True)
+    _insert_attempts(connection, source, moment, list(attempts))
     total.new += len(wanted)
 
 
@@ -182,13 +179,12 @@ def _missing(connection: Connection, cells: dict[int, _Ready], total: Stored) ->
     return out
 
 
-def _attempts(connection: Connection, source: int, wanted: Sequence[Wanted]) -> None:
-    moment = connection.scalars(select(now())).one()
-    blobs = _ids(connection, schema.blob, len(wanted))
-    ids = _ids(connection, schema.attempt, len(wanted))
-    _insert_blobs(connection, blobs, [w[1].result for w in wanted])
+def _insert_attempts(
+    connection: Connection, source: int, moment: float, wanted: Sequence[tuple[int, int, Wanted]]
+) -> None:
+    """Attempts that are finished, each with its row id and its blob's, and their labels."""
     attempts, labels = [], []
-    for attempt, blob, (row, ready, kinds, number) in zip(ids, blobs, wanted, strict=True):
+    for attempt, blob, (row, ready, kinds, number) in wanted:
         brought = ",".join(k for k in KINDS if k in ready.values)
         name = ready.frame.name or None
         attempts.append((attempt, row, number, brought, "finished", name, False, moment, moment, blob, source))
@@ -197,31 +193,35 @@ def _attempts(connection: Connection, source: int, wanted: Sequence[Wanted]) -> 
     insert_rows(connection, schema.observation, OBSERVATION, labels, new=True)
 
 
-def _known(connection: Connection, table: Table, keys: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _known(connection: Connection, oracle: int, keys: Sequence[str]) -> dict[str, tuple[int, int | None]]:
+    """Of the structures that are there: the row ids of each and of its calculation by the oracle."""
+    found: dict[str, tuple[int, int | None]] = {}
     for block in blocks(keys):
-        found.update(
-            (key, row) for key, row in connection.execute(select(table.c.key, table.c.id).where(table.c.key.in_(block)))
-        )
+        names = [*block, *[block[-1]] * (SEVERAL - len(block))] if len(block) > 1 else block
+        places = {f"key{i}": key for i, key in enumerate(names)}
+        for key, structure, calculation in _KNOWN[len(names)](connection, oracle=oracle, **places):
+            found[key] = structure, calculation
     return found
 
 
-def _ids(connection: Connection, table: Table, count: int) -> list[int]:
-    """Row ids that nobody else will take."""
-    if not count:
-        return []
-    if connection.dialect.name == "postgresql":
-        sequence = func.pg_get_serial_sequence(table.name, "id")
-        return list(connection.scalars(select(func.nextval(sequence)).select_from(func.generate_series(1, count))))
-    last = connection.scalar(select(func.max(table.c.id))) or 0  # ours until we commit: the transaction is IMMEDIATE
-    return list(range(last + 1, last + 1 + count))
+def _insert_blobs(connection: Connection, written: Sequence[tuple[int, bytes]]) -> None:
+    rows = [(i, blob_row(data)) for i, data in written]
+    insert_rows(connection, schema.blob, ("id", "data", "digest"), [(i, r["data"], r["digest"]) for i, r in rows])
 
 
-def _insert_blobs(connection: Connection, ids: Sequence[int], data: Sequence[bytes]) -> None:
-    rows = [blob_row(d) for d in data]
-    insert_rows(
-        connection,
-        schema.blob,
-        ("id", "data", "digest"),
-        [(i, r["data"], r["digest"]) for i, r in zip(ids, rows, strict=True)],
-    )
+def _origin() -> Prepared:
+    r, k = schema.source.c, schema.oracle.c
+    joined = select(r.oracle_id, k.fingerprint_hash, now()).join(schema.oracle, k.id == r.oracle_id)
+    return Prepared(joined.where(r.id == bindparam("source")))
+
+
+def _of_keys(count: int) -> Prepared:
+    s, c = schema.structure.c, schema.calculation.c
+    mine = (c.structure_id == s.id) & (c.oracle_id == bindparam("oracle"))
+    both = select(s.key, s.id, c.id).outerjoin_from(schema.structure, schema.calculation, mine)
+    return Prepared(both.where(s.key.in_([bindparam(f"key{i}") for i in range(count)])))
+
+
+_ORIGIN = _origin()
+_KNOWN = {1: _of_keys(1), SEVERAL: _of_keys(SEVERAL)}
+"""Structures by their keys: one, or several, where a key may stand there more than once."""

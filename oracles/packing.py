@@ -80,6 +80,8 @@ def unpack(data: bytes, *, limit: int = LIMIT) -> tuple[dict[str, Any], dict[str
 def unpack_alike(blocks: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[str, Any], dict[str, NDArray[Any]]]]:
     """Many blocks at once: for all that share a header their places in `blocks`, the header, and their arrays stacked
     along a new first axis (read-only). Raises ValueError as `unpack`."""
+    if any(len(data) > LIMIT for data in blocks):
+        raise ValueError(f"a block is above the limit of {LIMIT} bytes")
     alike: dict[bytes, list[int]] = {}
     out = []
     for place, data in enumerate(blocks):
@@ -90,7 +92,7 @@ def unpack_alike(blocks: Sequence[bytes]) -> list[tuple[NDArray[np.int64], dict[
             out.append((np.array([place]), header, {name: array[None] for name, array in arrays.items()}))
     for opening, places in alike.items():
         kind, layout, total = _rows_layout(opening[12:])
-        size = len(opening) + total
+        size = 12 + int.from_bytes(opening[8:12], "little") + total  # a header that is cut off is shorter than it says
         if any(len(blocks[place]) != size for place in places):
             raise ValueError("truncated farfield block")
         record = np.dtype(

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,29 @@ def _program(name: str) -> str | None:
 
 
 @contextmanager
-def server(under: Path) -> Iterator[str | None]:
-    """The server's URL; None where PostgreSQL is not installed."""
+def server(under: Path, *, keep: bool = False) -> Iterator[str | None]:
+    """The server's URL; None where PostgreSQL is not installed. `keep` its data in `under`, for a run to go on."""
     initdb, control = _program("initdb"), _program("pg_ctl")
     if initdb is None or control is None:
         yield None
         return
     user: Any = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory(prefix="pg-", dir=under) as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data = f"{folder}/data"
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user}
-        subprocess.run([initdb, "-D", data, "-U", "farfield", "-A", "trust", "-E", "UTF8"], check=True, **quiet)
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user, "cwd": "/"}
+    # a socket's path has to be short, and the server's user has to reach both
+    with tempfile.TemporaryDirectory(prefix="pg-") as sockets, ExitStack() as stack:
+        place = (
+            under.absolute() / "pg" if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+        )
+        place.mkdir(exist_ok=True)
+        for folder in (Path(sockets), place):
+            if user is not None:
+                shutil.chown(folder, user)
+        data = place / "data"
+        if not (data / "PG_VERSION").exists():
+            subprocess.run([initdb, "-D", data, "-U", "farfield", "-A", "trust", "-E", "UTF8"], check=True, **quiet)
+        options = f"-c listen_addresses='' -c unix_socket_directories={sockets}"
         subprocess.run([control, "-D", data, "-w", "-o", options, "start"], check=True, **quiet)
         try:
-            yield f"postgresql+psycopg://farfield@/postgres?host={folder}"
+            yield f"postgresql+psycopg://farfield@/postgres?host={sockets}"
         finally:
-            subprocess.run([control, "-D", data, "-m", "immediate", "stop"], check=True, **quiet)
+            subprocess.run([control, "-D", data, "-m", "fast", "-w", "stop"], check=True, **quiet)

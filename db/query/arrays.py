@@ -53,7 +53,7 @@ def load_block(connection: Connection, hits: Sequence[Hit]) -> Block:
     keys, cells = _structures(connection, ids)
     n = len(ids)
     counts = np.zeros(n, np.int64)
-    groups = [(rows, header, arrays) for rows, header, arrays in _alike(cells)]
+    groups = _alike(cells)
     for rows, _, arrays in groups:
         counts[rows] = arrays["numbers"].shape[1]
     offsets = np.concatenate(([0], np.cumsum(counts)))
@@ -135,14 +135,19 @@ def _fill_labels(connection: Connection, block: Block, ids: Sequence[int]) -> No
             for column, kind in enumerate(LABELS):
                 mine = masked[places, column]
                 if mine.any():
+                    if kind not in arrays:
+                        raise RecordError(f"an answer lacks its {kind}; run `farfield db check`")
                     _put(block, kind, rows[places[mine]], arrays[kind][mine])
-            block.has[rows[places]] |= masked[places]
+                    block.has[rows[places[mine]], column] = True
 
 
 def _put(block: Block, kind: str, rows: NDArray[np.int64], values: Array) -> None:
+    """Labels of one kind to their rows. Raises RecordError for forces that do not belong to the cell."""
     if kind == "E":
         block.energies[rows] = values
     elif kind == "V":
         block.virials[rows] = values
     else:
+        if (np.diff(block.offsets)[rows] != values.shape[1]).any():
+            raise RecordError("forces are of another number of atoms than their cell; run `farfield db check`")
         block.forces[_atoms(block.offsets, rows, values.shape[1])] = values.reshape(-1, 3)

@@ -23,6 +23,7 @@ from farfield.service.campaign.sections import (
     ClusterSection,
     CostSection,
     DatabaseSection,
+    DatasetSection,
     DefectSection,
     HostSection,
     OracleSection,
@@ -43,6 +44,7 @@ __all__ = [
     "ClusterSection",
     "CostSection",
     "DatabaseSection",
+    "DatasetSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -75,6 +77,7 @@ class CampaignConfig(Section):
     budget: BudgetSection = BudgetSection()
     cluster: ClusterSection = ClusterSection()
     database: DatabaseSection = DatabaseSection()
+    dataset: DatasetSection = DatasetSection()
     run: RunSection = RunSection()
     _base: Path = PrivateAttr(default_factory=Path.cwd)
 

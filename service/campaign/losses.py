@@ -2,7 +2,8 @@
 
 One strained pair, a point of the equation of state, one noise call or one of several first cells is a loss of data, not
 of the campaign. A verification call that fails is asked once more, at another rattle. A label in doubt whose
-confirmation fails is withdrawn. The references, the oracle check and the force constants have no substitute.
+confirmation fails is withdrawn. An isolated atom is for trainers alone. The references, the oracle check and the force
+constants have no substitute.
 """
 
 from __future__ import annotations
@@ -59,6 +60,6 @@ def _bearable(role: str, decision: Decision, observed: Observed, lost: Sequence[
         return sum(plus.decision == decision.number for plus, _ in observed.strain_pairs()) >= PAIRS
     if role == "training":
         return bool(observed.defects)
-    if role == CONFIRMATION:
+    if role in (CONFIRMATION, "isolated atom"):
         return True
     return role == "verification" and unanswered < VERIFICATIONS

@@ -129,7 +129,8 @@ class Observed:
             got = {"E": a.energy is not None, "F": a.forces is not None, "V": a.virial is not None}
             if a.calculation not in self.withdrawn:
                 self.keys |= {f"{a.calculation}/{k}" for k, there in got.items() if there}
-                if a.core_seconds is not None and all(got[k] for k in p.kinds):
+                # an atom in a box costs what its vacuum costs, which tells nothing of crystals
+                if p.role != "isolated atom" and a.core_seconds is not None and all(got[k] for k in p.kinds):
                     self.timings.setdefault(a.calculation, Timing(p.role, len(p.atoms), a.core_seconds))
             if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
                 self.failures.append((p, a))

@@ -37,6 +37,7 @@ from farfield.service.proposals.cost import FittedCost
 from farfield.service.proposals.opening import (
     Candidate,
     force_constant_cells,
+    isolated_atoms,
     noise_cells,
     phase_cells,
     strain_cells,
@@ -119,6 +120,8 @@ class Proposing:
         fc_size = p.fc_size(nondiagonal=self._small)
         out += force_constant_cells(p.host, fc_size, self._step(fc_size), "FC tail", nondiagonal=self._small)
         out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES if silent else NOISY_RATTLES)
+        if p.config.dataset.isolated_atoms:
+            out += isolated_atoms(p.defect.species(p.host))
         cells = "a first cell" if silent else "first cells"
         text = f"perfect crystal (FC on {name(fc_size)}), {cells} on {name(p.first_size)}"
         return text, out

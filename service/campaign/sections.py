@@ -19,6 +19,7 @@ __all__ = [
     "ClusterSection",
     "CostSection",
     "DatabaseSection",
+    "DatasetSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -268,6 +269,14 @@ class DatabaseSection(Section):
         default=None, description="SQLAlchemy URL; else $FARFIELD_DATABASE, else the file campaign.db in the run folder"
     )
     patience: Positive = Field(default=30.0, description="how long a worker retries when the database is away, minutes")
+
+
+class DatasetSection(Section):
+    """What is bought for the trainers that will read the labels, and for nothing else."""
+
+    isolated_atoms: bool = Field(
+        default=False, description="also the energy of one atom of each species alone in a box of 15 Å (MACE's E0s)"
+    )
 
 
 class RunSection(Section):

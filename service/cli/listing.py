@@ -53,7 +53,8 @@ def ls(
         if count:
             print(json.dumps({"count": chosen.count()}) if as_json else chosen.count())
             return
-        rows = _rows(chosen, after, limit)
+        table = not as_json and not as_csv
+        rows = _rows(chosen, after, limit + 1 if table and limit else limit)  # one more tells whether there is more
         if as_json:
             for row in rows:
                 print(json.dumps(row.to_json()))
@@ -91,8 +92,10 @@ def _table(rows: Iterator[Scalars], limit: int) -> None:
     for name in columns:
         right = name in ("id", "E, eV", "max F, eV/Å", "V, eV", "core-s", "decision")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    last, shown = 0, 0
+    last, shown, more = 0, 0, False
     for row in rows:
+        if more := bool(limit) and shown == limit:
+            break
         last, shown = row.id, shown + 1
         cells = (
             str(row.id),
@@ -111,7 +114,7 @@ def _table(rows: Iterator[Scalars], limit: int) -> None:
         console.print("nothing fits; `farfield summary` shows what there is")
         return
     console.print(table)
-    if limit and shown == limit:
+    if more:
         console.print(f"the first {shown} of more: go on with --after {last}, or see --count", highlight=False)
 
 

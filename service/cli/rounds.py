@@ -28,7 +28,7 @@ __all__ = [
     "stored_rounds",
 ]
 
-WIDE = 160
+WIDE = 170
 """Columns from which a round takes one line of the table with its reason; below, two lines of figures."""
 
 

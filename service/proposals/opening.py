@@ -5,7 +5,7 @@ Steps 0 and 1 of the loop of theory.md section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from farfield.service.proposals.verification import rounded
 __all__ = [
     "Candidate",
     "force_constant_cells",
+    "isolated_atoms",
     "lattice_cells",
     "noise_cells",
     "oracle_check_cells",
@@ -41,6 +42,8 @@ Candidate = tuple[Atoms, tuple[str, ...], str, str, Size, dict[str, Any]]
 """atoms, kinds, role, term, rung, meta: what `campaign.decision.Proposal` holds, without its ordinal."""
 
 UNIT: Size = (1, 1, 1)
+BOX = 15.0
+"""Å, edge of the box of an isolated atom."""
 LATTICE_SPAN, LATTICE_POINTS = 0.03, 7
 SITES_SPAN = 0.1
 """Å that sites move to either side where symmetry leaves them free."""
@@ -79,6 +82,13 @@ def phase_cells(phases: Mapping[str, Mapping[str, Any]]) -> Iterator[Candidate]:
         names = [str(s[0]) for s in phase["sites"]]
         atoms = Atoms(names, scaled_positions=[s[1:] for s in phase["sites"]], cell=phase["cell"], pbc=True)
         yield rounded(atoms), ("E",), "phase", "references", UNIT, {"species": species}
+
+
+def isolated_atoms(species: Iterable[str]) -> Iterator[Candidate]:
+    """One atom of each species in a cubic box of `BOX` Å: the zero of energy that trainers subtract."""
+    for symbol in sorted(set(species)):
+        atoms = Atoms(symbol, positions=[(BOX / 2,) * 3], cell=(BOX,) * 3, pbc=True)
+        yield atoms, ("E",), "isolated atom", "dataset", UNIT, {"species": symbol}
 
 
 def oracle_check_cells(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,28 @@ def test_a_phase_from_a_file_is_bought_and_is_its_energy(tmp_path: Path) -> None
         assert a["eta_energy"] == pytest.approx(b["eta_energy"], abs=1e-9)  # a constant on both sides
     again = Loop.restore(filed, OracleInfo("emt"), decisions, told)
     assert again.problem.constant == pytest.approx(mu)
+
+
+def test_isolated_atoms_are_bought_beside_and_change_nothing() -> None:
+    asked = {**solute(-0.002), "dataset": {"isolated_atoms": True}}
+    loop, decisions, told = play(CampaignConfig.from_mapping(asked), 3)
+    plain, others, _ = play(CampaignConfig.from_mapping(solute(-0.002)), 3)
+    mine = [p for d in decisions for p in d.proposals if p.role == "isolated atom"]
+    assert [p.atoms.get_chemical_symbols() for p in mine] == [["Al"], ["Cu"]]
+    assert all(p.kinds == ("E",) and p.atoms.pbc.all() and p.atoms.cell.lengths().min() == 15 for p in mine)
+    assert not any(p.role == "isolated atom" for d in others for p in d.proposals)
+    assert loop.state.estimates == plain.state.estimates
+    again = Loop.restore(CampaignConfig.from_mapping(asked), OracleInfo("emt"), decisions, told)
+    assert again.state.estimates == plain.state.estimates
+    start = next(d for d in decisions if mine[0] in d.proposals)
+    lost = [replace(a, energy=None) if a.ordinal == mine[0].ordinal else a for a in told[start.number]]
+    bare = Loop(CampaignConfig.from_mapping(asked), OracleInfo("emt"))
+    for d, answers in zip(decisions[: start.number], told, strict=False):
+        bare.ask()
+        bare.tell(d, answers)
+    bare.ask()
+    bare.tell(start, lost)
+    assert isinstance(bare.ask(), Decision)  # trainers miss it, the campaign does not
 
 
 def test_faulty_references(tmp_path: Path) -> None:
