@@ -33,7 +33,7 @@ from farfield.service.campaign.loop import Loop
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "runs" / "cost"
-WALL, STEPS = 200.0, 30
+WALL, STEPS = 900.0, 30
 """s and purchases after which a job takes no further step."""
 
 

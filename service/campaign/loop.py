@@ -18,7 +18,7 @@ from farfield.service.campaign import ending, lattice
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Stop
 from farfield.service.campaign.inquiry import REFUTED, Inquiry, held_pairs
-from farfield.service.campaign.losses import fatal
+from farfield.service.campaign.losses import RESTARTS, fatal
 from farfield.service.campaign.noise import declared, noise_of
 from farfield.service.campaign.observed import FITTED, Label, Observed, as_read
 from farfield.service.campaign.opening import check_oracle
@@ -174,7 +174,7 @@ class Loop:
         lost |= {p.role for p in decision.proposals if p.ordinal in out}
         if "verification" in {p.role for p in decision.proposals}:
             self.state.unanswered = self.state.unanswered + 1 if "verification" in lost else 0
-        if (loss := fatal(decision, self.observed, self.state.unanswered)) is not None:
+        if (loss := fatal(decision, self.observed, self.state.unanswered, self.state.restarts)) is not None:
             self._stop = ending.no_answer(*loss)
 
     def _leave(self, left: Observed, gone: Sequence[Label]) -> None:
@@ -198,6 +198,10 @@ class Loop:
         if self._stop is not None or self._inquiry.open:
             return False
         refused = self._inquiry.refused
+        if not self.observed.defects and len(refused) < REFUTED and self.state.restarts < RESTARTS:
+            self.state.restarts += 1
+            self.state.phase, self.state.u, self.state.second, self._rounds = "start", None, None, None
+            return False
         if refused and (len(refused) >= REFUTED or not self.observed.defects):
             self._stop = ending.refuted_answers(len(refused), refused[-1]["why"])
         return self._stop is None
@@ -223,6 +227,9 @@ class Loop:
         self.state.phase = "start"
 
     def _begin(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        if not self.observed.defects and self.observed.constants and self.state.restarts < RESTARTS:
+            self.state.restarts += 1
+            return
         if not self.observed.defects or not self.observed.constants:
             self._stop = ending.nothing_left()
             return

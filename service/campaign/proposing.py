@@ -113,13 +113,16 @@ class Proposing:
 
     def _start(self) -> tuple[str, list[Candidate]]:
         p = self.problem
+        silent = self.state.noise is not None and self.state.noise.force == 0.0
+        first = start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES if silent else NOISY_RATTLES)
+        if self.observed.constants:
+            return f"no first cell on {name(p.first_size)} is left: again at another rattle", list(first)
         out: list[Candidate] = [(rounded(p.host.atoms()), self.kinds, "reference", "references", (1, 1, 1), {})]
         out += phase_cells({s: v.model_dump() for s, v in p.config.references.items() if isinstance(v, PhaseSection)})
         out += self._references(p.first_size)
-        silent = self.state.noise is not None and self.state.noise.force == 0.0
         fc_size = p.fc_size(nondiagonal=self._small)
         out += force_constant_cells(p.host, fc_size, self._step(fc_size), "FC tail", nondiagonal=self._small)
-        out += start_cells(p.cell(p.first_size), self.kinds, self.rng, START_RATTLES if silent else NOISY_RATTLES)
+        out += first
         if p.config.dataset.isolated_atoms:
             out += isolated_atoms(p.defect.species(p.host))
         cells = "a first cell" if silent else "first cells"
@@ -136,8 +139,6 @@ class Proposing:
         if action.strain:
             amplitude = self._tail_strain()
             out += strain_cells(p.host, amplitude, self.rng, 100 * self.number, "V tail")
-        if action.verify is not None and "V" in self.oracle.supports and not self.observed.strains:
-            out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")  # the first estimate needs them
         if action.verify is not None and s.u is not None:
             s.rung, s.verification = action.verify, self.number
             cell = p.cell(action.verify)
@@ -149,6 +150,8 @@ class Proposing:
                 first = p.cell(p.first_size)
                 other = rounded(first.atoms(first.restrict(p.target, s.second)))
                 out.append((other, self.kinds, "training", "basin", p.first_size, {"rattle": 0.0}))
+            if "V" in self.oracle.supports and not self.observed.strains:
+                out += strain_cells(p.host, START_STRAIN, self.rng, 0, "V tail")  # the first estimate needs them
         elif action.fc_size is None:
             s.verification = None
             out += self._repair()

@@ -31,6 +31,7 @@ class State:
     `shape`, `sites`: what was found beside the lattice constant. `edge`: of a target cell that was enlarged. `phases`:
     eV per atom of the reference phases. `rung`: the largest cell trained on or asked for. `fit_fc`, `fit_v`: whether FC
     and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it grew;
+    `restarts`: how often the first cells were asked anew, as none was left.
     `stalls`: successive rungs on which the refit did not halve the core residual.
     `withdrawn`: calculations kept out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`:
     the oracle's, None before it is measured and in states stored by earlier versions. `solution`: scalars of the
@@ -55,6 +56,7 @@ class State:
     stalls: int = 0
     repairs: int = 0
     unanswered: int = 0
+    restarts: int = 0
     eta_previous: float | None = None
     verification: int | None = None
     withdrawn: list[str] = field(default_factory=list)

@@ -54,7 +54,7 @@ def play(info: OracleInfo, wrong: float, rounds: int = 4) -> tuple[Loop, list[De
 
 @pytest.fixture(scope="module")
 def plain() -> Loop:
-    return play(OracleInfo("emt"), 0.0)[0]
+    return play(OracleInfo("emt", mesh="fixed"), 0.0)[0]  # so that force constants are bought alike
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_each_rung_has_a_conventional_cell_with_the_folded_mesh(played: Played) 
 
 def test_strained_conventional_cells_all_have_the_mesh_of_the_unstrained_one(played: Played) -> None:
     _, decisions = played
-    for d in decisions[:2]:
+    for d in (decisions[0], decisions[2]):  # the equation of state; the strained cells of the first estimate
         unit = [p for p in d.proposals if p.rung == (1, 1, 1) and p.role != "reference"]
         assert len(unit) > 5
         assert len({p.atoms.info["mesh"] for p in unit}) == 1
