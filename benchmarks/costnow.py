@@ -32,9 +32,10 @@ def main() -> int:
         "The loop of [cost.md](cost.md) has since come to buy force constants from non-diagonal cells",
         "([nondiagonal.md](nondiagonal.md)), one first cell in place of two, and strained cells only with the first",
         f"estimate. Its runs since, seeds {', '.join(map(str, seeds))} as far as they have run, against the medians",
-        "over five seeds of the best variant of each baseline in that page. Their code has not changed but for the price",
-        "of force constants in `random`. Where neither reached the error there is no ratio; where only the baseline did",
-        "it counts as 0. Fe was touched by no development run. Written by `python benchmarks/costnow.py`.",
+        "over five seeds of the best variant of each baseline in that page. Their code has not changed but for the",
+        "price of force constants in `random`. Where neither reached the error there is no ratio; where only the",
+        "baseline did it counts as 0. Fe was touched by no development run.",
+        "Written by `python benchmarks/costnow.py`.",
         "",
     ]
     missed = False

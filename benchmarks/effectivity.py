@@ -194,7 +194,9 @@ def page() -> int:
         "Campaigns of the product's own loop, from a start of its own, up the ladder for at most "
         f"{ROUNDS} verified rungs (tolerances 1 mÅ and 0.1 meV, so that they go on); the truth is the oracle's",
         "relaxation in the target cell, in the basin of the surrogate's solution. Written by "
-        "`python benchmarks/effectivity.py`; levels 1 and 3, two seeds, as far as they are in the table.",
+        "`python benchmarks/effectivity.py`; levels "
+        f"{', '.join(map(str, sorted({r.level for r in rows})))}, seeds "
+        f"{', '.join(map(str, sorted({r.seed for r in rows})))}, as far as they have run.",
         "",
         f"Judged: complete rungs (n x n x n) with every gate open and a true error above {FLOOR:g} Å.",
         "",

@@ -134,6 +134,8 @@ class Observed:
                     self.timings.setdefault(a.calculation, Timing(p.role, len(p.atoms), a.core_seconds))
             if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
                 self.failures.append((p, a))
+                if p.role == "force constants":
+                    incomplete.add(p.rung)  # all its displaced cells are needed
                 continue
             if a.calculation in self.withdrawn and p.role in FITTED:
                 if p.role == "force constants":

@@ -54,7 +54,7 @@ def summarise(
         noise, sound = eta_noise(sigma, problem.cell(label.size), target, solution.solve, rng)
         solved = solved and sound
     move = float(np.linalg.norm(a.geometry.solution, axis=1).max())
-    gates: dict[str, Any] = {**s["gates"], "solver": solved, "linear range": move < LINEAR * problem.host.nearest}
+    gates: dict[str, Any] = {**s["gates"], "solver": solved, "linear range": bool(move < LINEAR * problem.host.nearest)}
     fresh, hidden = _hidden(label, state, problem, observed)
     shifts = rich_limits(problem.host, problem.defect, problem.potentials, reference)
     limits = {s: raw + a.energy.total + problem.constant - shift for s, shift in shifts.items()}

@@ -36,7 +36,9 @@ def test_strained_multilattices_shift_and_the_estimate_reads_the_pairs_alone() -
     for _ in range(3):  # strained cells come with the first verification
         asked = loop.ask()
         assert isinstance(asked, Decision)
-        loop.tell(asked, [Answer(p.ordinal, f"c{asked.number}-{p.ordinal}", *tersoff(p.atoms)) for p in asked.proposals])
+        loop.tell(
+            asked, [Answer(p.ordinal, f"c{asked.number}-{p.ordinal}", *tersoff(p.atoms)) for p in asked.proposals]
+        )
     assert loop.solution is not None
     shifted = [s for s in loop.observed.strains if s.shifted]
     assert (len(loop.observed.strains), len(shifted)) == (18, 6)
