@@ -14,24 +14,25 @@ from distributed import LocalCluster
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.config import ClusterSection
-from farfield.service.runner.clusters import check_address, connect, slots
+from farfield.service.runner.addresses import check_address
+from farfield.service.runner.clusters import connect
 
 
 def test_a_local_cluster_is_encrypted_with_one_thread_per_process() -> None:
-    with connect(ClusterSection(workers=2), one_host=True) as client:
-        info = client.scheduler_info(n_workers=-1)
-        assert slots(client) == 2
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        info = cluster.client.scheduler_info(n_workers=-1)
+        assert cluster.slots() == 2
         assert [w["nthreads"] for w in info["workers"].values()] == [1, 1]
         assert all(address.startswith("tls://127.0.0.1:") for address in [info["address"], *info["workers"]])
         pids = {
-            client.submit(os.getpid, key=f"who-{k}", pure=False, workers=[w]).result(timeout=30)
+            cluster.client.submit(os.getpid, key=f"who-{k}", pure=False, workers=[w]).result(timeout=30)
             for k, w in enumerate(info["workers"])
         }
         assert len(pids) == 2
         assert os.getpid() not in pids
         for pid in pids:  # as a terminal's Ctrl-C would: workers leave it to the controller
             os.kill(pid, signal.SIGINT)
-        assert client.submit(os.getpid, key="after", pure=False).result(timeout=30) in pids
+        assert cluster.client.submit(os.getpid, key="after", pure=False).result(timeout=30) in pids
         assert stranger_hears(urlsplit(info["address"]).port or 0) == b""
 
 
@@ -70,13 +71,13 @@ def stranger_hears(port: int) -> bytes:
 
 
 def test_a_dead_worker_gives_its_task_back_at_once() -> None:
-    with connect(ClusterSection(workers=1), one_host=True) as client:
-        future = client.submit(os._exit, 3, key="dies", pure=False)
+    with connect(ClusterSection(workers=1), one_host=True) as cluster:
+        future = cluster.client.submit(os._exit, 3, key="dies", pure=False)
         fault = future.exception(timeout=60)
         assert type(fault).__name__ == "KilledWorker"
-        second = client.submit(os.getpid, key="lives", pure=False).result(timeout=60)
+        second = cluster.client.submit(os.getpid, key="lives", pure=False).result(timeout=60)
         os.kill(second, signal.SIGINT)
-        assert client.submit(os.getpid, key="still", pure=False).result(timeout=60) == second
+        assert cluster.client.submit(os.getpid, key="still", pure=False).result(timeout=60) == second
 
 
 @pytest.mark.parametrize(

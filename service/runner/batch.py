@@ -1,0 +1,236 @@
+"""Workers as jobs of SLURM, PBS, SGE or LSF, through dask-jobqueue: submitted, counted, replaced.
+
+One job is one worker with one thread, and one oracle call at a time with all of the job's cores. The scheduler lives in
+this process and speaks TLS with temporary credentials, which lie in the run folder, readable by its owner, as long as
+the cluster lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farfield.errors import CampaignError, ConfigError
+from farfield.service.campaign.cluster import ClusterSection
+from farfield.service.runner.cluster import Cluster
+from farfield.service.runner.lifetime import ENDS
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Batch", "arguments", "batch"]
+
+LISTING: dict[str, list[str]] = {
+    "slurm": ["squeue", "--me", "--noheader", "--format=%A"],
+    "pbs": ["qselect"],
+    "sge": ["qstat"],
+    "lsf": ["bjobs", "-noheader", "-o", "jobid"],
+}
+"""What lists the ids of this user's jobs. A job without a worker whose id is missing there twice is gone."""
+DEATH_SECONDS = 120
+"""How long a worker looks for its scheduler before its job ends."""
+LISTING_SECONDS = 15.0
+IDLE_SECONDS = 300
+"""How long a job of an adaptive cluster may be without work before it is given back."""
+STILLBORN = 3
+"""Jobs per slot that end before their worker has come, none coming in between, after which the script is held wrong."""
+
+
+class Batch(Cluster):
+    """Jobs of a batch system, as many as `section` asks for or, where it is adaptive, as there is work for."""
+
+    def __init__(self, client: Client, cluster: Any, section: ClusterSection, logs: Path) -> None:
+        super().__init__(client, section.resources)
+        self.cluster, self.section, self.logs = cluster, section, logs
+        self._had_workers = False
+        self._listed = 0.0
+        self._missed: set[str] = set()
+        self._stillborn = 0
+
+    def slots(self) -> int:
+        """So many calls may be under way once all jobs run; those that wait in the queue count."""
+        return self.section.workers if self.connected else 0
+
+    def start(self) -> None:
+        """Submit the first jobs. Raises CampaignError with what the batch system says where it refuses."""
+        if self.section.minimum is None:
+            self.cluster.scale(jobs=self.section.workers)
+        else:
+            self.cluster.adapt(
+                minimum_jobs=self.section.minimum,
+                maximum_jobs=self.section.workers,
+                interval="5s",
+                wait_count=IDLE_SECONDS // 5,
+                target_duration="1ms",  # a call fills a job, however long it takes
+            )
+            self.cluster.scale(jobs=max(1, self.section.minimum))
+        self._submit()
+
+    def tend(self) -> list[str]:
+        """Replace jobs that are gone: ended, cancelled in the queue, or killed with their worker."""
+        said = super().tend()
+        if self.workers():
+            self._stillborn = 0
+        self._drop_missing()
+        before = len(self.cluster.workers)
+        try:
+            self._submit()
+        except CampaignError as fault:
+            return [*said, f"{fault}; it is tried again"]
+        new = len(self.cluster.workers) - before
+        return [*said, f"{new} new jobs in place of lost ones"] if new > 0 else said
+
+    def _submit(self) -> None:
+        """Submit what is wanted and not there; `scale` alone does not replace a job."""
+
+        async def all_there() -> None:
+            for name, job in list(self.cluster.workers.items()):
+                if job.job_id is None:  # its submission had failed
+                    del self.cluster.workers[name]
+            await self.cluster
+
+        try:
+            self.cluster.sync(all_there, callback_timeout=120)
+        except (RuntimeError, OSError, ValueError, TimeoutError) as fault:
+            raise CampaignError(f"{self.section.kind} takes no job: {_last_line(fault)}; mend [cluster]") from None
+
+    def _drop_missing(self) -> None:
+        """Forget jobs that the batch system no longer knows though their worker never came."""
+        if time.monotonic() - self._listed < LISTING_SECONDS:
+            return
+        self._listed = time.monotonic()
+        there = {str(facts.get("name")) for facts in self.workers().values()}
+        unseen = {str(n): str(j.job_id) for n, j in self.cluster.workers.items() if j.job_id and str(n) not in there}
+        known = _listed_jobs(self.section.kind) if unseen else set()
+        if known is None:
+            return
+        missing = {name for name, job in unseen.items() if job.split(".")[0] not in known}
+        gone = missing & self._missed
+        self._missed = missing - gone
+        self._stillborn += len(gone)
+        if self._stillborn > STILLBORN * self.section.workers:
+            raise CampaignError(
+                f"{self._stillborn} jobs ended before their worker came; see the newest file in {self.logs}, then mend "
+                "cluster.environment or the host's set-up"
+            )
+
+        async def forget() -> None:
+            for name in list(self.cluster.workers):
+                if str(name) in gone:
+                    del self.cluster.workers[name]
+
+        if gone:
+            self.cluster.sync(forget)
+
+
+@contextmanager
+def batch(section: ClusterSection, folder: Path) -> Iterator[Batch]:
+    """Jobs as `section` describes them, cancelled at the end; their logs in ``folder/jobs``.
+
+    Raises ConfigError where this host cannot submit jobs, CampaignError where the batch system refuses them.
+    """
+    import dask_jobqueue
+    from distributed import Client
+    from distributed.security import Security
+
+    cls: Any = getattr(dask_jobqueue, f"{section.kind.upper()}Cluster")
+    for program in (cls.job_cls.submit_command.split()[0], LISTING[section.kind][0]):
+        if shutil.which(program) is None:
+            raise ConfigError(
+                f"this host has no {program}: run farfield where {section.kind} jobs are submitted, or use another "
+                "cluster.kind",
+                key="cluster.kind",
+            )
+    logs = folder / "jobs"
+    if any(c.isspace() for c in f"{logs}{sys.executable}"):
+        raise ConfigError(f"job scripts cannot hold the blanks in {logs}; choose another run.folder", key="run.folder")
+    logs.mkdir(parents=True, exist_ok=True)
+    logs.chmod(0o700)
+    security = Security.temporary()
+    cluster = cls(security=security, silence_logs=logging.CRITICAL, **arguments(section, logs))
+    with cluster, Client(cluster, security=security, set_as_default=False) as client:
+        jobs = Batch(client, cluster, section, logs)
+        jobs.start()
+        yield jobs
+
+
+def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
+    """What `section` means to dask-jobqueue: the job script is made of this. Raises ConfigError."""
+    wall = 3600 * section.wall_time
+    spare = min(0.1 * wall, 600.0)
+    lifetime, stagger = wall - 1.5 * spare, 0.5 * spare
+    extra = ["--lifetime", f"{lifetime:.0f}s", "--lifetime-stagger", f"{stagger:.0f}s"]
+    extra += ["--memory-limit", "0", "--no-dashboard"]  # the sandbox watches memory
+    if section.resources:
+        offered = " ".join(f"{name}={count:g}" for name, count in section.resources.items())
+        extra += ["--resources", shlex.quote(offered)]
+    threads = [f"export {v}_NUM_THREADS={section.cores}" for v in ("OMP", "OPENBLAS", "MKL")]
+    ends = f"export {ENDS}=$(($(date +%s) + {lifetime - stagger:.0f}))"
+    directives = list(section.directives)
+    out: dict[str, Any] = {
+        "queue": section.queue,
+        "cores": 1,  # threads of the worker
+        "processes": 1,
+        "memory": f"{section.memory:.0f}MB",
+        "job_name": "farfield",
+        "python": shlex.quote(sys.executable),
+        "interface": section.interface,
+        "death_timeout": DEATH_SECONDS,
+        "log_directory": str(logs),
+        "shared_temp_directory": str(logs),
+        "worker_extra_args": extra,
+        "job_script_prologue": [*threads, ends, *section.environment],
+        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
+    }
+    clock = f"{int(wall // 3600):02d}:{int(wall % 3600 // 60):02d}"
+    payer = "account" if section.kind in ("slurm", "pbs") else "project"
+    out[payer] = section.account
+    if section.kind == "slurm":
+        out |= {"walltime": f"{clock}:{int(wall % 60):02d}", "job_cpu": section.cores}
+        if section.gpus:
+            directives.append(f"--gpus-per-node={section.gpus}")
+    elif section.kind == "pbs":
+        spec = f"select=1:ncpus={section.cores}:mem={section.memory:.0f}mb"
+        out |= {"walltime": f"{clock}:{int(wall % 60):02d}"}
+        out["resource_spec"] = spec + (f":ngpus={section.gpus}" if section.gpus else "")
+    elif section.kind == "lsf":
+        out |= {"walltime": clock, "ncpus": section.cores, "mem": int(1e6 * section.memory)}
+        if section.gpus:
+            directives.append(f'-gpu "num={section.gpus}"')
+    else:
+        out |= {"walltime": f"{clock}:{int(wall % 60):02d}"}
+        if (section.cores > 1 and not _said(directives, "-pe")) or (section.gpus and not _said(directives, "-l")):
+            raise ConfigError(
+                "SGE has no common name for several cores or for GPUs; say how this site asks for them in "
+                'cluster.directives, e.g. ["-pe smp 4", "-l gpu=1"]',
+                key="cluster.directives",
+            )
+    return out | {"job_extra_directives": directives}
+
+
+def _said(directives: list[str], option: str) -> bool:
+    return any(line.split()[:1] == [option] for line in directives)
+
+
+def _listed_jobs(kind: str) -> set[str] | None:
+    """Ids of this user's jobs, None while the batch system does not say."""
+    try:
+        said = subprocess.run(LISTING[kind], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if said.returncode != 0:
+        return None
+    return {word.split(".")[0] for line in said.stdout.splitlines() for word in line.split()[:1]}
+
+
+def _last_line(fault: BaseException) -> str:
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip() and line.strip() != "stderr:"]
+    return lines[-1][:300] if lines else type(fault).__name__
