@@ -86,7 +86,7 @@ class Batch(Cluster):
         except CampaignError as fault:
             return [*said, f"{fault}; it is tried again"]
         new = len(self.cluster.workers) - before
-        return [*said, f"{new} new jobs in place of lost ones"] if new > 0 else said
+        return [*said, f"jobs submitted in place of lost ones: {new}"] if new > 0 else said
 
     def _submit(self) -> None:
         """Submit what is wanted and not there; `scale` alone does not replace a job."""

@@ -24,6 +24,7 @@ from farfield.db.progress import TRIED_AGAIN, Missing
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
+from farfield.oracles.leftovers import reap_leftovers
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Decision, Note, Stop
 from farfield.service.campaign.ending import nothing_succeeds
@@ -123,6 +124,7 @@ class Runner:
         """
         with threadpool_limits(1), Session(self.claims, beat=self.config.database.heartbeat) as session:
             self._session = session.id
+            reap_leftovers()
             self._open(session.id)
             try:
                 return self._through_outages()
@@ -131,6 +133,8 @@ class Runner:
                     self.record.set_campaign_state(self.campaign, "interrupted", " ".join(str(fault).split()))
                     self.record.release_campaign(self.campaign, session.id)
                 raise
+            finally:
+                reap_leftovers()
 
     # -- start ---------------------------------------------------------------------------------------------------
 
