@@ -10,6 +10,8 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 
+from farfield.errors import RecordError
+
 __all__ = ["NO_ROOM", "is_away", "is_full"]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -29,6 +31,8 @@ POSTGRES_PASSING = ("08", "53", "57P", "40001", "40P01")
 
 def is_away(fault: BaseException) -> bool:
     """Whether `fault` says that the database cannot be reached or cannot write now."""
+    if isinstance(fault, RecordError) and fault.__cause__ is not None:
+        return is_away(fault.__cause__)  # it could not be opened
     if not isinstance(fault, DBAPIError):
         return False
     if fault.connection_invalidated:

@@ -260,8 +260,8 @@ class DatabaseSection(Section):
         default=None, description="SQLAlchemy URL; else $FARFIELD_DATABASE, else the file campaign.db in the run folder"
     )
     patience: Positive = Field(default=30.0, description="how long a database that is away is waited for, minutes")
-    heartbeat: Positive = Field(
-        default=15.0, description="seconds between signs of life; after four without one a worker is held to be lost"
+    heartbeat: float = Field(
+        default=15.0, gt=0, le=15, description="seconds between signs of life; a worker that misses four is lost"
     )
 
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,25 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "arguments", "batch"]
 
 LISTING: dict[str, list[str]] = {
-    "slurm": ["squeue", "--me", "--noheader", "--format=%A"],
+    "slurm": ["squeue", "--me", "--noheader", "--format=%A %r"],
     "pbs": ["qselect"],
     "sge": ["qstat"],
     "lsf": ["bjobs", "-noheader", "-o", "jobid"],
 }
 """What lists the ids of this user's jobs. A job without a worker whose id is missing there twice is gone."""
+HOPELESS = frozenset(
+    {
+        "AccountNotAllowed",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionConfig",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSNotAllowed",
+    }
+)
+"""Reasons that SLURM gives for jobs that it took and will never run."""
 DEATH_SECONDS = 120
 """How long a worker looks for its scheduler before its job ends."""
 LISTING_SECONDS = 15.0
@@ -54,6 +67,7 @@ class Batch(Cluster):
         self._listed = 0.0
         self._missed: set[str] = set()
         self._stillborn = 0
+        self._refused = ""
 
     def slots(self) -> int:
         """So many calls may be under way once all jobs run; those that wait in the queue count."""
@@ -84,23 +98,27 @@ class Batch(Cluster):
         try:
             self._submit()
         except CampaignError as fault:
-            return [*said, f"{fault}; it is tried again"]
+            news = str(fault) != self._refused
+            self._refused = str(fault)
+            return [*said, f"{fault}; it is tried again"] if news else said
+        self._refused = ""
         new = len(self.cluster.workers) - before
         return [*said, f"jobs submitted in place of lost ones: {new}"] if new > 0 else said
 
     def _submit(self) -> None:
         """Submit what is wanted and not there; `scale` alone does not replace a job."""
 
-        async def all_there() -> None:
-            for name, job in list(self.cluster.workers.items()):
-                if job.job_id is None:  # its submission had failed
-                    del self.cluster.workers[name]
+        async def all_there() -> list[str]:
+            self._forget(lambda job: job.refused is not None)
             await self.cluster
+            return self._forget(lambda job: job.refused is not None)
 
         try:
-            self.cluster.sync(all_there, callback_timeout=120)
-        except (RuntimeError, OSError, ValueError, TimeoutError) as fault:
-            raise CampaignError(f"{self.section.kind} takes no job: {_last_line(fault)}; mend [cluster]") from None
+            refused = self.cluster.sync(all_there, callback_timeout=120)
+        except TimeoutError:
+            refused = ["no answer within 120 s"]
+        if refused:
+            raise CampaignError(f"{self.section.kind} takes no job: {refused[0]}; mend [cluster]")
 
     def _drop_missing(self) -> None:
         """Forget jobs that the batch system no longer knows though their worker never came."""
@@ -109,9 +127,15 @@ class Batch(Cluster):
         self._listed = time.monotonic()
         there = {str(facts.get("name")) for facts in self.workers().values()}
         unseen = {str(n): str(j.job_id) for n, j in self.cluster.workers.items() if j.job_id and str(n) not in there}
-        known = _listed_jobs(self.section.kind) if unseen else set()
+        known = _listed_jobs(self.section.kind) if unseen else {}
         if known is None:
             return
+        reasons = {known.get(job.split(".")[0], "") for job in unseen.values()}
+        if unseen and not there and reasons <= HOPELESS:
+            raise CampaignError(
+                f"{self.section.kind} will never run these jobs ({', '.join(sorted(reasons))}): no node offers what they "
+                "ask for; mend cluster.cores, gpus, memory, wall_time, queue or account"
+            )
         missing = {name for name, job in unseen.items() if job.split(".")[0] not in known}
         gone = missing & self._missed
         self._missed = missing - gone
@@ -123,12 +147,39 @@ class Batch(Cluster):
             )
 
         async def forget() -> None:
-            for name in list(self.cluster.workers):
-                if str(name) in gone:
-                    del self.cluster.workers[name]
+            self._forget(lambda job: str(job.name) in gone)
 
         if gone:
             self.cluster.sync(forget)
+
+    def _forget(self, which: Callable[[Any], bool]) -> list[str]:
+        """Let Dask submit others in place of such jobs; what the batch system said of them. In its event loop only."""
+        from distributed.core import Status
+
+        said = []
+        for name, job in list(self.cluster.workers.items()):
+            if which(job):
+                said.append(str(job.refused))
+                job.status = Status.failed
+                del self.cluster.workers[name]
+        return said
+
+
+def _told(job: Any) -> Any:
+    """The class `job` of dask-jobqueue, but for a submission that fails: that is said in `refused`, not raised in tasks
+    of the event loop that nobody awaits."""
+    from distributed.core import Status
+
+    class Told(job):  # type: ignore[misc]
+        refused: str | None = None
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (RuntimeError, OSError, ValueError) as fault:
+                self.refused, self.status = _last_line(fault), Status.running
+
+    return Told
 
 
 @contextmanager
@@ -155,7 +206,9 @@ def batch(section: ClusterSection, folder: Path) -> Iterator[Batch]:
     logs.mkdir(parents=True, exist_ok=True)
     logs.chmod(0o700)
     security = Security.temporary()
-    cluster = cls(security=security, silence_logs=logging.CRITICAL, **arguments(section, logs))
+    cluster = cls(
+        job_cls=_told(cls.job_cls), security=security, silence_logs=logging.CRITICAL, **arguments(section, logs)
+    )
     with cluster, Client(cluster, security=security, set_as_default=False) as client:
         jobs = Batch(client, cluster, section, logs)
         jobs.start()
@@ -220,15 +273,16 @@ def _said(directives: list[str], option: str) -> bool:
     return any(line.split()[:1] == [option] for line in directives)
 
 
-def _listed_jobs(kind: str) -> set[str] | None:
-    """Ids of this user's jobs, None while the batch system does not say."""
+def _listed_jobs(kind: str) -> dict[str, str] | None:
+    """Ids of this user's jobs, with the reason why SLURM has not started them; None while the batch system is silent."""
     try:
         said = subprocess.run(LISTING[kind], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if said.returncode != 0:
         return None
-    return {word.split(".")[0] for line in said.stdout.splitlines() for word in line.split()[:1]}
+    rows = [line.split() for line in said.stdout.splitlines() if line.strip()]
+    return {row[0].split(".")[0]: row[1] if kind == "slurm" and len(row) > 1 else "" for row in rows}
 
 
 def _last_line(fault: BaseException) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,9 +61,11 @@ def connect(
 
             if one_host:
                 raise ConfigError(f"jobs of {section.kind} run on other hosts and {ONE_HOST}", key="database.url")
-            with _interrupts_held() as held, batch(section, folder or Path.cwd()) as cluster:
+            with ExitStack() as stack:
+                with _interrupts_held() as held:
+                    jobs = stack.enter_context(batch(section, folder or Path.cwd()))
                 held.deliver()
-                yield cluster
+                yield jobs
         else:
             _check_local(section)
             with _local(section) as cluster:
@@ -210,11 +212,11 @@ def _end_at_once(cluster: object) -> None:
     """Kill the workers of a local cluster: nobody waits for the calls in them, and their supervisors clean up."""
     import psutil
 
-    nannies = getattr(cluster, "workers", {}).values()
-    for pid in [getattr(nanny, "pid", None) for nanny in nannies]:
+    for nanny in getattr(cluster, "workers", {}).values():
+        nanny.auto_restart = False
         try:
-            if pid is not None:
-                psutil.Process(pid).kill()
+            if nanny.pid is not None:
+                psutil.Process(nanny.pid).kill()
         except psutil.NoSuchProcess:
             continue
 

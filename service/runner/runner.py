@@ -129,12 +129,19 @@ class Runner:
             try:
                 return self._through_outages()
             except BaseException as fault:
-                if not is_away(fault):  # else nothing can be written; the lease runs out by itself
-                    self.record.set_campaign_state(self.campaign, "interrupted", " ".join(str(fault).split()))
-                    self.record.release_campaign(self.campaign, session.id)
+                self._interrupted(" ".join(str(fault).split()))
                 raise
             finally:
                 reap_leftovers()
+
+    def _interrupted(self, why: str) -> None:
+        """Note it, and let go of the campaign. Where the database is away, its lease runs out by itself."""
+        try:
+            self.record.set_campaign_state(self.campaign, "interrupted", why)
+            self.record.release_campaign(self.campaign, self._session)
+        except DBAPIError as fault:
+            if not is_away(fault):
+                raise
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +199,7 @@ class Runner:
     def _through_outages(self) -> Result:
         """The rounds, begun anew from the record whenever the database has been away; calls in flight stay in flight.
 
-        Raises what the database said where it is away for longer than `[database] patience`.
+        Raises CampaignError where it is away for longer than `[database] patience`.
         """
         while True:
             try:
@@ -209,7 +216,15 @@ class Runner:
         if is_away(fault):
             self.listener.noted("database", f"away ({what}); the campaign waits for it")
         while True:
-            patience.wait(fault)
+            try:
+                patience.wait(fault)
+            except DBAPIError as over:
+                if not is_away(over):
+                    raise
+                raise CampaignError(
+                    f"the database has been away for {self.config.database.patience:g} min ({what}); `farfield run` "
+                    "goes on when it is back, with all answers that workers hold on disk"
+                ) from over
             try:
                 waited = time.monotonic() - began
                 self._note("database", f"away for {waited:.0f} s ({what}); calls under way went on, none was begun")
