@@ -10,8 +10,9 @@ import pytest
 from farfield.errors import ConfigError
 from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.runner.batch import arguments, batch
+from farfield.service.runner.batch import batch
 from farfield.service.runner.clusters import connect
+from farfield.service.runner.jobscript import arguments
 from farfield.service.runner.lifetime import ENDS, Lifetime
 
 
