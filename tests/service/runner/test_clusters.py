@@ -6,14 +6,20 @@ import os
 import signal
 import socket
 import ssl
+import time
+from multiprocessing import spawn
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from daemons import daemons
 from distributed import LocalCluster
+from tiny import until
 
 from farfield.errors import CampaignError
 from farfield.service.campaign.config import ClusterSection
+from farfield.service.runner.cluster import Local
 from farfield.service.runner.clusters import connect
 
 
@@ -91,3 +97,51 @@ def test_nobody_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         pass
     assert "\n" not in str(fault.value)
+
+
+def test_a_local_cluster_puts_back_a_worker_whose_nanny_gave_it_up() -> None:
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        assert isinstance(cluster, Local)
+        (first, nanny), *_ = cluster.cluster.workers.items()
+        cluster.cluster.sync(nanny.close)
+        del cluster.cluster.workers[first]  # as Dask does where a worker takes too long to come back
+        assert until(lambda: len(cluster.client.scheduler_info(n_workers=-1)["workers"]) == 1)
+        cluster.tend()
+        assert until(lambda: len(cluster.client.scheduler_info(n_workers=-1)["workers"]) == 2)
+
+
+def test_a_local_cluster_that_cannot_start_workers_ends_the_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farfield.service.runner.cluster.BARREN_SECONDS", 1.0)
+    before = spawn.get_executable()
+    with connect(ClusterSection(workers=1), one_host=True) as cluster:
+        spawn.set_executable(b"/bin/false")  # as if Python or our code had been uninstalled
+        try:
+            for nanny in cluster.cluster.workers.values():  # type: ignore[attr-defined]
+                os.kill(nanny.pid, signal.SIGKILL)
+            with pytest.raises(CampaignError, match="cannot start"):
+                assert until(lambda: bool(cluster.tend()) and False, 60)
+        finally:
+            spawn.set_executable(before)
+
+
+def test_a_scheduler_that_comes_back_is_found_again(tmp_path: Path) -> None:
+    with daemons(tmp_path / "dask") as site:
+        site.worker()
+        with connect(ClusterSection(scheduler=site.address), one_host=True) as cluster:
+            said: list[str] = []
+
+            def tended(what: str) -> bool:
+                said.extend(cluster.tend())
+                return any(what in text for text in said)
+
+            pending = cluster.submit(time.sleep, 60, "long")
+            site.scheduler.held = True
+            site.scheduler.kill()
+            assert until(lambda: tended("is away; the campaign waits"))
+            assert cluster.slots() == 0
+            assert pending.status != "pending"  # nobody waits for it for ever
+            assert until(lambda: cluster.client.status == "closed")  # Dask's client has given up
+            site.scheduler.held = False
+            assert until(lambda: tended("answers again"))
+            assert cluster.submit(sum, [1, 2], "three").result(timeout=120) == 3
+            assert sum("is away" in text for text in said) == 1
