@@ -42,6 +42,7 @@ def connect(
     allowed, CampaignError when nobody answers, no worker offers what a call asks, or the batch system refuses a job.
     """
     import dask
+    import distributed  # noqa: F401  its defaults come first, or they would go with our settings
 
     settings = {
         "distributed.scheduler.allowed-failures": 0,

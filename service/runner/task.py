@@ -76,8 +76,8 @@ def perform(order: Order) -> Report:
     began = time.perf_counter()
     try:
         answer = _ask(worker, order)
-    except (OracleError, OSError) as fault:
-        if isinstance(fault, OSError) and not is_full(fault):
+    except (OracleError, OSError) as fault:  # a time-out is both
+        if not (isinstance(fault, OracleError) or is_full(fault)):
             raise
         return Report(*_failed(worker, order, fault, time.perf_counter() - began), address)
     worker.deliver(answer)

@@ -178,14 +178,16 @@ def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path) -> None:
         tiny.close()
 
 
-def test_a_clock_that_is_off_by_an_hour(calm: Decided, cluster: Daemons, tmp_path: Path) -> None:
+def test_a_clock_that_is_off_by_an_hour(
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+) -> None:
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:
         absent("faketime", "no libfaketime (Debian: libfaketime)")
     off = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     cluster.worker(**off)
     cluster.worker(**off | {"FAKETIME": "-1h"})
-    tiny = Tiny(tmp_path / "clock", f'[cluster]\nscheduler = "{cluster.address}"\n')
+    tiny = Tiny(tmp_path / "clock", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
     began = time.time()
     tiny.finish()
     cluster.close()
