@@ -247,7 +247,11 @@ def _asked(connection: Connection, campaign: int, number: int) -> list[Row[Any]]
 
 
 def _failures(connection: Connection, campaign: int, calculations: list[int]) -> Counts:
-    """Failed attempts by class; those of other campaigns, and those before a new start, burn no budget of this one."""
+    """Failed attempts by class; those of other campaigns, and those before a new start, burn no budget of this one.
+
+    A lost worker counts where it died under the call: its node may have failed, or gone at its wall time, or the
+    controller was killed with it, and that says nothing of the calculation.
+    """
     a = schema.attempt.c
     again = _tried_again(connection, campaign)
     out: Counts = {}
@@ -255,6 +259,7 @@ def _failures(connection: Connection, campaign: int, calculations: list[int]) ->
         for i, failure, n in connection.execute(
             select(a.calculation_id, a.failure, func.count())
             .where(a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed", a.created >= again)
+            .where((a.failure != "worker lost") | a.message.startswith(schema.BLAMED, autoescape=True))
             .group_by(a.calculation_id, a.failure)
         ):
             out.setdefault(i, {})[failure] = n

@@ -17,10 +17,10 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from farfield.errors import ConfigError
 from farfield.service.campaign import structures, wording
+from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.campaign.sections import (
     BudgetSection,
     CampaignSection,
-    ClusterSection,
     CostSection,
     DatabaseSection,
     DatasetSection,
@@ -145,6 +145,7 @@ class CampaignConfig(Section):
                     f"use {', '.join(defect.species(host))}",
                     key=f"references.{species}",
                 )
+        self.cluster.check(self.oracle.memory)
         level = self.surrogate.first_level(len(defect.species(host)))
         if self.surrogate.max_level < level:
             raise ConfigError(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetSection",
     "CampaignSection",
-    "ClusterSection",
     "CostSection",
     "DatabaseSection",
     "DatasetSection",
@@ -28,6 +27,7 @@ __all__ = [
     "Section",
     "SurrogateSection",
     "TargetSection",
+    "listed",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -60,7 +60,7 @@ class CampaignSection(Section):
         return name
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """One text where a list of texts is asked."""
     return (value,) if isinstance(value, str) else value
 
@@ -68,7 +68,7 @@ def _listed(value: Any) -> Any:
 class HostSection(Section):
     """The perfect crystal."""
 
-    species: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    species: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=("Cu",), min_length=1, description="one element; two for rocksalt and b2"
     )
     lattice: str = Field(default="fcc", description="fcc, bcc, hcp, diamond, zincblende, rocksalt or b2")
@@ -254,21 +254,16 @@ class BudgetSection(Section):
     wall_clock: Positive | None = Field(default=None, description="hours since this `farfield run` began")
 
 
-class ClusterSection(Section):
-    """Where oracle calls run."""
-
-    workers: int = Field(default=2, ge=1, le=256, description="worker processes of a local cluster, one thread each")
-    scheduler: str | None = Field(default=None, description="address of a running Dask scheduler, e.g. tls://host:8786")
-    insecure: bool = Field(default=False, description="allow plain tcp to another host")
-
-
 class DatabaseSection(Section):
     """The record."""
 
     url: str | None = Field(
         default=None, description="SQLAlchemy URL; else $FARFIELD_DATABASE, else the file campaign.db in the run folder"
     )
-    patience: Positive = Field(default=30.0, description="how long a worker retries when the database is away, minutes")
+    patience: Positive = Field(default=30.0, description="how long a database that is away is waited for, minutes")
+    heartbeat: float = Field(
+        default=15.0, gt=0, le=15, description="seconds between signs of life; a worker that misses four is lost"
+    )
 
 
 class DatasetSection(Section):

@@ -64,10 +64,12 @@ def run(
         try:
             with (
                 Display(console, title, known) as display,
-                connect(config.cluster, one_host=database.dialect == "sqlite") as client,
+                connect(
+                    config.cluster, one_host=database.dialect == "sqlite", base=config.base, folder=config.folder
+                ) as cluster,
             ):
                 runner = Runner(
-                    config, database, client, oracle, start, listener=display, accept_version=accept_version
+                    config, database, cluster, oracle, start, listener=display, accept_version=accept_version
                 )
                 with _interrupts(runner, console):
                     result = runner.run()

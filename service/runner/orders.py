@@ -51,4 +51,5 @@ def order_for(
         memory=oracle.memory * ESCALATION ** before.get("out of memory", 0),
         patience=60 * config.database.patience,
         scratch=str(scratch_of(config)),
+        beat=config.database.heartbeat,
     )

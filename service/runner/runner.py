@@ -14,21 +14,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ase import Atoms
+from sqlalchemy.exc import DBAPIError
 from threadpoolctl import threadpool_limits
 
 from farfield.db import answers
 from farfield.db.claims import Claims
+from farfield.db.outage import is_away, is_full
 from farfield.db.progress import TRIED_AGAIN, Missing
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
+from farfield.oracles.leftovers import reap_leftovers
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Decision, Note, Stop
 from farfield.service.campaign.ending import nothing_succeeds
 from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, order_of, spent_class
+from farfield.service.runner.cluster import host_of
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
+from farfield.service.runner.nodes import SUSPECT
 from farfield.service.runner.orders import order_for, scratch_of
+from farfield.service.runner.patience import Patience
 from farfield.service.runner.recording import (
     Start,
     note_down,
@@ -43,10 +49,9 @@ from farfield.service.runner.submission import Return, Submission
 from farfield.service.runner.task import Order
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
+    from farfield.service.runner.cluster import Cluster
 
 __all__ = ["Result", "Runner"]
 
@@ -55,7 +60,10 @@ POLL_SECONDS = 0.5
 SWEEP_SECONDS = 5.0
 """How often expired and dead leases are looked for while calculations are open."""
 DYING = 20
-"""Tasks lost in a row, without one that came back, after which the cluster is held to be unfit."""
+"""Waves of lost tasks in a row, without one that came back, after which the cluster is held to be unfit. A wave is what
+was under way together: the end of a hundred workers is one."""
+LEASE_BEATS = 4
+"""Heartbeats that may be missed before a lease runs out (decisions A5)."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,13 @@ class Result:
 
 
 class Runner:
-    """Runs one campaign on `client`. Use `run()` once; `drain()` may be called from a signal handler."""
+    """Runs one campaign on `cluster`. Use `run()` once; `drain()` may be called from a signal handler."""
 
     def __init__(
         self,
         config: CampaignConfig,
         database: Database,
-        client: Client,
+        cluster: Cluster,
         oracle: Oracle,
         start: Start,
         *,
@@ -86,14 +94,18 @@ class Runner:
         self.listener: Listener = listener or Silent()
         self.accept_version = accept_version
         self.record, self.claims = Record(database), Claims(database)
-        self.sending = Submission(client, self.claims)
+        self.cluster = cluster
+        self.sending = Submission(cluster, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
         self.budget = Budget(config.budget)
         self.campaign = self._session = 0
         self._drain: str | None = None
         self._swept = 0.0
-        self._lost = 0
+        self._lost = self._wave = 0
         self._failing = True
+        self._back: list[Return] = []
+        self._lease_seconds = LEASE_BEATS * config.database.heartbeat
+        self._reached = float("-inf")  # since when the database has been there again
 
     def drain(self, reason: str) -> None:
         """Finish the calls in flight, buy nothing new, then return."""
@@ -110,16 +122,26 @@ class Runner:
         Raises CampaignError (another process runs it, it was started with other settings or another oracle, the
         cluster is unfit) and what the loop raises; all that was bought is in the record.
         """
-        with threadpool_limits(1), Session(self.claims) as session:
+        with threadpool_limits(1), Session(self.claims, beat=self.config.database.heartbeat) as session:
             self._session = session.id
+            reap_leftovers()
             self._open(session.id)
             try:
-                return self._rounds()
+                return self._through_outages()
             except BaseException as fault:
-                self.record.set_campaign_state(self.campaign, "interrupted", " ".join(str(fault).split()))
+                self._interrupted(" ".join(str(fault).split()))
                 raise
             finally:
-                self.record.release_campaign(self.campaign, session.id)
+                reap_leftovers()
+
+    def _interrupted(self, why: str) -> None:
+        """Note it, and let go of the campaign. Where the database is away, its lease runs out by itself."""
+        try:
+            self.record.set_campaign_state(self.campaign, "interrupted", why)
+            self.record.release_campaign(self.campaign, self._session)
+        except DBAPIError as fault:
+            if not is_away(fault):
+                raise
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -174,6 +196,44 @@ class Runner:
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
+    def _through_outages(self) -> Result:
+        """The rounds, begun anew from the record whenever the database has been away; calls in flight stay in flight.
+
+        Raises CampaignError where it is away for longer than `[database] patience`.
+        """
+        while True:
+            try:
+                result = self._rounds()
+                self.record.release_campaign(self.campaign, self._session)
+                return result
+            except DBAPIError as fault:
+                self._await_database(fault)
+
+    def _await_database(self, fault: DBAPIError) -> None:
+        """Wait until the database takes a write again, which says so."""
+        began, what = time.monotonic(), "no room on its disk" if is_full(fault) else str(fault.orig).splitlines()[0]
+        patience = Patience(60 * self.config.database.patience)
+        if is_away(fault):
+            self.listener.noted("database", f"away ({what}); the campaign waits for it")
+        while True:
+            try:
+                patience.wait(fault)
+            except DBAPIError as over:
+                if not is_away(over):
+                    raise
+                raise CampaignError(
+                    f"the database has been away for {self.config.database.patience:g} min ({what}); `farfield run` "
+                    "goes on when it is back, with all answers that workers hold on disk"
+                ) from over
+            try:
+                waited = time.monotonic() - began
+                self._note("database", f"away for {waited:.0f} s ({what}); calls under way went on, none was begun")
+                self.claims.withdraw_strays(self._session, self.sending.attempts)
+                self._reached = time.monotonic()
+                return
+            except DBAPIError as again:
+                fault = again
+
     def _rounds(self) -> Result:
         stored = read_decisions(self.record, self.campaign)
         loop = self.start(stored, [read_answers(self.record, self.campaign, d) for d in stored[:-1]])
@@ -220,8 +280,10 @@ class Runner:
                     return halt
             else:
                 self._send(cells, wanted, cost.calls)
-            for back in self.sending.returns(POLL_SECONDS):
-                self._returned(back)
+            self._back += self.sending.returns(POLL_SECONDS)
+            while self._back:
+                self._returned(self._back[0])
+                self._back.pop(0)
             self._sweep()
 
     def _send(self, cells: dict[int, Atoms], wanted: Sequence[Missing], calls: int) -> None:
@@ -243,29 +305,45 @@ class Runner:
 
     def _returned(self, back: Return) -> None:
         """A task came back. Nothing is believed but the record; a lost worker's lease is looked at at once."""
+        nodes = self.sending.nodes
         if back.outcome in ("finished", "failed"):
             self._lost = 0
             self._failing |= back.outcome == "failed"
+            if nodes.worked(back.worker):
+                self._note("disk", f"there is room again on {host_of(back.worker)}")
             return
         self.claims.withdraw(back.attempt)  # where no worker had claimed it
         self._swept = 0.0
-        if back.outcome == "raised":  # it is over, though its worker may live: nobody would ever finish the row
-            self.claims.lose(back.attempt, back.message)
+        if back.outcome == "full" and nodes.full(back.worker):
+            self._note("disk", f"{host_of(back.worker)} gets no calls until there is room: {back.message}")
+        if back.outcome in ("killed", "raised"):  # it is over, though its worker may live: nobody would finish the row
+            self.claims.lose(back.attempt, back.message, blamed=True)
             self._ingest()  # the answer may be on disk already, and need not be bought again
-        if back.outcome in ("lost", "raised"):
-            self._lost += 1
+        if back.outcome in ("killed", "raised", "unfit"):
             self._note("worker lost", f"attempt {back.attempt}: {back.message}")
+            if back.worker and nodes.lost(back.worker, back.calculation):
+                self._note("node", f"{SUSPECT} different calls were lost on {host_of(back.worker)}; it is avoided")
+            if back.attempt > self._wave:
+                self._lost, self._wave = self._lost + 1, self.sending.newest
             if self._lost >= DYING:
                 raise CampaignError(
-                    f"{DYING} tasks in a row were lost with their workers; look at their memory and logs"
+                    f"{DYING} times in a row all calls were lost with their workers ({back.message}); look at their "
+                    "memory and logs"
                 )
 
     def _sweep(self) -> None:
-        """Free what dead or silent processes hold; end when our own lease ran out (a suspended host) and was taken."""
+        """Free what dead or silent processes hold, have the cluster tended; end when our own lease ran out (a suspended
+        host) and was taken."""
         if time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
             self.claims.release_dead(*this_host())
-            self.claims.expire()
+            # while the database was away nobody could give a sign of life
+            if time.monotonic() - self._reached > self._lease_seconds and (
+                silent := self.claims.expire(self._lease_seconds)
+            ):
+                self.sending.give_up(silent)
+            for text in self.cluster.tend():
+                self._note("cluster", text)
             stored = self.record.campaign(self.config.campaign.name)
             holder = None if stored is None else stored.holder
             if holder is not None and holder.session != self._session:

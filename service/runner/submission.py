@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from farfield.db.claims import Claims
-from farfield.service.runner.clusters import slots
-from farfield.service.runner.task import Order, Outcome, perform
+from farfield.service.runner.cluster import Cluster, host_of
+from farfield.service.runner.nodes import Nodes
+from farfield.service.runner.task import Order, Report, perform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from distributed import Client, Future
+    from distributed import Future
 
 __all__ = ["AHEAD", "Return", "Submission"]
 
@@ -27,20 +28,25 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Return:
-    """A task that came back: what it said ("finished", "failed", "not claimed"), "raised", or "lost"."""
+    """A task that came back: what it said (`task.Outcome`), "killed" with its worker, "raised" (it could not be run),
+    or "lost" (its scheduler went, which says nothing of worker or task). `worker`: its address, where that is known."""
 
     attempt: int
     calculation: str
     outcome: str
     message: str = ""
+    worker: str = ""
 
 
 class Submission:
     """The attempts that this controller has on the cluster."""
 
-    def __init__(self, client: Client, claims: Claims) -> None:
-        self.client, self.claims = client, claims
-        self._futures: dict[int, tuple[str, Future[Outcome]]] = {}
+    def __init__(self, cluster: Cluster, claims: Claims) -> None:
+        self.cluster, self.claims = cluster, claims
+        self.nodes = Nodes()
+        self.newest = 0
+        """The last attempt that was sent out."""
+        self._futures: dict[int, tuple[str, Future[Report]]] = {}
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @property
@@ -49,20 +55,26 @@ class Submission:
         return len(self._futures)
 
     @property
+    def attempts(self) -> frozenset[int]:
+        """The attempts in flight."""
+        return frozenset(self._futures)
+
+    @property
     def calculations(self) -> frozenset[str]:
         """Keys of the calculations in flight."""
         return frozenset(key for key, _ in self._futures.values())
 
     def room(self) -> int:
-        """How many more attempts may be sent out now."""
-        return AHEAD * slots(self.client) - self.in_flight
+        """How many more attempts may be sent out now; none while the cluster is away or no host has room on disk."""
+        if (resting := self.nodes.resting()) and all(host_of(w) in resting for w in self.cluster.workers()):
+            return 0
+        return AHEAD * self.cluster.slots() - self.in_flight
 
     def send(self, order: Callable[[int], Order], calculation: str, campaign: int, kinds: tuple[str, ...]) -> int:
         """Insert a new attempt as waiting, then submit its task; `order` makes the task's order from the attempt."""
         attempt = self.claims.new_attempt(calculation, campaign, kinds)
-        future = self.client.submit(
-            perform, order(attempt), key=f"{calculation}-{attempt}", pure=False, retries=0, allow_other_workers=False
-        )
+        self.newest = attempt
+        future = self.cluster.submit(perform, order(attempt), f"{calculation}-{attempt}", self.nodes.avoided())
         self._futures[attempt] = (calculation, future)
         future.add_done_callback(lambda _: self._returned.put(attempt))
         return attempt
@@ -83,11 +95,30 @@ class Submission:
             return []
         calculation, future = self._futures.pop(attempt)
         if future.status == "finished":
-            return [Return(attempt, calculation, str(future.result(timeout=10)))]
+            report = future.result(timeout=10)
+            return [Return(attempt, calculation, report.outcome, report.message, report.worker)]
         if future.status == "error":
             fault = future.exception(timeout=10)
-            return [Return(attempt, calculation, "raised", f"{type(fault).__name__}: {fault}".splitlines()[0])]
-        return [Return(attempt, calculation, "lost", "the scheduler let it go")]
+            said = " ".join(f"{type(fault).__name__}: {fault}".split())
+            if (killer := getattr(fault, "last_worker", None)) is not None:  # distributed.KilledWorker
+                return [Return(attempt, calculation, "killed", said, str(killer.address))]
+            return [Return(attempt, calculation, "raised", said)]
+        return [Return(attempt, calculation, "lost", "the connection to the scheduler was lost")]
+
+    def give_up(self, attempts: Collection[int]) -> None:
+        """Forget attempts whose lease ran out: their workers hang, perhaps for good, and get nothing until they speak.
+
+        What waits behind them in Dask is withdrawn, to be sent elsewhere.
+        """
+        keys = {f"{self._futures[a][0]}-{a}" for a in attempts if a in self._futures}
+        for worker, queued in self.cluster.processing().items():
+            if keys & set(queued):
+                self.nodes.silent(worker)
+                keys |= set(queued)
+        for attempt, (calculation, future) in list(self._futures.items()):
+            if f"{calculation}-{attempt}" in keys and (attempt in attempts or self.claims.withdraw(attempt)):
+                future.cancel()
+                del self._futures[attempt]
 
     def withdraw_waiting(self) -> int:
         """Take back every attempt that no worker has claimed yet; the rest is in flight and may finish."""
