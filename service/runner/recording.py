@@ -11,7 +11,7 @@ from farfield.errors import CampaignError
 from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Proposal, Stop
-from farfield.service.runner.budgets import spent_class
+from farfield.service.runner.budgets import given_up
 
 if TYPE_CHECKING:
     from farfield.service.campaign.loop import Loop
@@ -97,7 +97,7 @@ def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: in
     if not decisions:
         return loop, None
     missing = record.missing(campaign, decisions[-1].number)
-    if any(spent_class(m.failures) is None for m in missing):
+    if any(given_up(m) is None for m in missing):
         return loop, decisions[-1]
     withdraw_asked(record, campaign, loop)
     loop.tell(decisions[-1], answers[-1])

@@ -8,28 +8,31 @@ A6). It knows the loop by protocol, so a list of decisions may stand in for it.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from farfield.db import answers
 from farfield.db.claims import Claims
-from farfield.db.progress import TRIED_AGAIN, Missing
+from farfield.db.progress import TRIED_AGAIN, Cost
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Decision, Note, Stop
+from farfield.service.campaign.decision import Answer, Decision, Note, Stop
 from farfield.service.campaign.ending import nothing_succeeds
-from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, order_of, spent_class
+from farfield.service.proposals.cost import cost_from_json
+from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, spent_class
+from farfield.service.runner.buying import Buying
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
 from farfield.service.runner.orders import order_for, scratch_of
 from farfield.service.runner.recording import (
+    LoopLike,
     Start,
     note_down,
     read_answers,
@@ -40,7 +43,6 @@ from farfield.service.runner.recording import (
 from farfield.service.runner.refusal import refuse_change
 from farfield.service.runner.session import Session
 from farfield.service.runner.submission import Return, Submission
-from farfield.service.runner.task import Order
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,8 +52,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "Runner"]
 
+log = logging.getLogger("farfield.controller")
+
 POLL_SECONDS = 0.5
 """Longest wait for a task before stop flag, leases and budgets are looked at again."""
+ROLL_UP = 500
+"""Calls that came back after which the sums of the cost are kept anew."""
 SWEEP_SECONDS = 5.0
 """How often expired and dead leases are looked for while calculations are open."""
 DYING = 20
@@ -90,9 +96,12 @@ class Runner:
         self.fingerprint = fingerprint_hash(oracle)
         self.budget = Budget(config.budget)
         self.campaign = self._session = 0
+        self.buying = Buying(self.record, 0)
         self._drain: str | None = None
-        self._swept = 0.0
-        self._lost = 0
+        self._paused, self._news = False, 0
+        self._swept = self._counted = 0.0
+        self._lost = self._came = 0
+        self._known: Cost | None = None
         self._failing = True
 
     def drain(self, reason: str) -> None:
@@ -113,6 +122,7 @@ class Runner:
         with threadpool_limits(1), Session(self.claims) as session:
             self._session = session.id
             self._open(session.id)
+            self.buying = Buying(self.record, self.campaign)
             try:
                 return self._rounds()
             except BaseException as fault:
@@ -161,9 +171,9 @@ class Runner:
         """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""
         last = self.record.last_decision(self.campaign)
         missing = [] if last is None else self.record.missing(self.campaign, last.number)
-        given_up = [m for m in missing if spent_class(m.failures) is not None]
-        if given_up or self.record.streak(self.campaign, LIMITED).calculations >= FRUITLESS:
-            self._note(TRIED_AGAIN, f"calculations that were given up: {len(given_up)}")
+        stuck = [m for m in missing if spent_class(m.failures) is not None]
+        if stuck or self.record.streak(self.campaign, LIMITED).calculations >= FRUITLESS:
+            self._note(TRIED_AGAIN, f"calculations that were given up: {len(stuck)}")
 
     def _ingest(self) -> None:
         """Take in answers that were on disk before their worker could commit them."""
@@ -188,61 +198,93 @@ class Runner:
                 self.record.store_decision(self.campaign, asked)
                 pending = asked
             self.listener.decided(pending)
-            if (halt := self._settle(pending)) is not None:
+            self._add(pending)
+            if (halt := self._settle()) is not None:
                 return self._end(halt)
+            self.buying.close(pending.number)
             told = read_answers(self.record, self.campaign, pending)
             self._diary(withdraw_asked(self.record, self.campaign, loop))
             loop.tell(pending, told)
-            write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
-            self.record.roll_up(self.campaign)
-            self._diary(loop.notes())
-            paid = self.record.charges(self.campaign).items()
-            seconds = sum(share.core_seconds for place, share in paid if place and place[0] == pending.number)
-            self.listener.concluded(pending, loop.estimate(), seconds)
+            self._conclude(loop, pending, told)
             pending = None
 
-    def _settle(self, decision: Decision) -> Result | None:
-        """Buy what `decision` still misses until every calculation is terminal; None then, or why the run halts."""
-        cells = {p.ordinal: p.atoms for p in decision.proposals}
-        while True:
-            missing = self.record.missing(self.campaign, decision.number)
-            wanted = [m for m in missing if spent_class(m.failures) is None]
-            wanted.sort(key=lambda m: order_of(m.failures))
-            cost = self.record.cost(self.campaign)
-            self.listener.progressed(
-                Progress(len(cells) - len(wanted), len(cells), self.sending.in_flight, cost.calls, cost.core_seconds)
-            )
-            if not wanted and not self.sending.in_flight:
-                return None
-            if (halt := self._halting(cost.calls, cost.core_seconds)) is not None:
-                self.sending.withdraw_waiting()
-                if not self.sending.in_flight:
-                    return halt
-            else:
-                self._send(cells, wanted, cost.calls)
-            for back in self.sending.returns(POLL_SECONDS):
-                self._returned(back)
-            self._sweep()
+    def _add(self, decision: Decision) -> None:
+        cost = cost_from_json(decision.cost_model)
+        self.buying.add(decision, lambda p: cost(len(p.atoms), p.role))
 
-    def _send(self, cells: dict[int, Atoms], wanted: Sequence[Missing], calls: int) -> None:
-        """New attempts for calculations that have none under way, as far as slots and budget allow."""
-        room = min(self.sending.room(), self.budget.room(calls, self.sending.in_flight))
-        for m in wanted:
-            if room <= 0:
-                return
-            if m.open or m.calculation in self.sending.calculations:
-                continue  # under way: ours, or one that outlived an earlier controller
+    def _conclude(self, loop: LoopLike, decision: Decision, told: Sequence[Answer]) -> None:
+        """Write down what the loop made of the answers to `decision`."""
+        write_down(self.record, self.campaign, self.fingerprint, loop, decision, told)
+        self.record.roll_up(self.campaign)
+        self._diary(loop.notes())
+        seconds = self.record.charge(self.campaign, decision.number).core_seconds
+        self.listener.concluded(decision, loop.estimate(), seconds)
 
-            def order(attempt: int, m: Missing = m) -> Order:
-                return order_for(
-                    self.config, self.fingerprint, attempt, m.calculation, cells[m.ordinal], m.kinds, m.failures
-                )
+    def _settle(self) -> Result | None:
+        """Buy what is missed until every calculation is terminal; None then, or why the run halts."""
+        while self.buying.unsettled or self.sending.in_flight:
+            if (halt := self._turn()) is not None:
+                return halt
+        self._progress()
+        return None
 
-            self.sending.send(order, m.calculation, self.campaign, m.kinds)
-            room -= 1
+    def _turn(self) -> Result | None:
+        """Look at what is asked, send out, wait a moment for what comes back; why the run halts once it does."""
+        self._progress()
+        halt = self._halting()
+        if halt is not None or self._paused:
+            self.buying.look(set(self.sending.withdraw_waiting()))
+            if halt is not None and not self.sending.in_flight:
+                return halt
+        else:
+            self._send()
+        returned = self.sending.returns(POLL_SECONDS)
+        for back in returned:
+            self._returned(back)
+        if returned:
+            self.buying.look({back.calculation for back in returned})
+            self._came += len(returned)
+            if self._came >= ROLL_UP:
+                self._came = 0
+                self.record.roll_up(self.campaign)
+        self._sweep()
+        return None
+
+    def _progress(self) -> None:
+        """How far the decisions under way are."""
+        cost = self._cost()
+        total, left = self.buying.total, len(self.buying.unsettled)
+        self.listener.progressed(Progress(total - left, total, self.sending.in_flight, cost.calls, cost.core_seconds))
+
+    def _cost(self) -> Cost:
+        """What the campaign was charged: exact where it counts, for the budget of calls, else of a moment ago."""
+        stale = time.monotonic() - self._counted >= POLL_SECONDS
+        if self._known is None or stale or self.config.budget.calls is not None:
+            self._known, self._counted = self.record.cost(self.campaign), time.monotonic()
+        return self._known
+
+    def _send(self) -> None:
+        """New attempts, as far as slots and budget allow."""
+        room = min(self.sending.room(), self.budget.room(self._cost().calls, self.sending.in_flight))
+        if room <= 0:
+            return
+        chosen = self.buying.take(room, self.sending.calculations)
+        if not chosen:
+            return
+        attempts = self.claims.new_attempts(self.campaign, [(m.calculation, m.kinds) for _, m in chosen])
+        taken = set()
+        for attempt, (place, m) in zip(attempts, chosen, strict=True):
+            if attempt is None:  # another campaign was first: its answer is for all
+                taken.add(m.calculation)
+                continue
+            atoms = self.buying.proposal(place).atoms
+            order = order_for(self.config, self.fingerprint, attempt, m.calculation, atoms, m.kinds, m.failures)
+            self.sending.submit(order, self.buying.cost(place))
+        self.buying.look(taken)
 
     def _returned(self, back: Return) -> None:
         """A task came back. Nothing is believed but the record; a lost worker's lease is looked at at once."""
+        log.info("%s", back.outcome, extra={"attempt": back.attempt, "calculation": back.calculation})
         if back.outcome in ("finished", "failed"):
             self._lost = 0
             self._failing |= back.outcome == "failed"
@@ -262,10 +304,12 @@ class Runner:
 
     def _sweep(self) -> None:
         """Free what dead or silent processes hold; end when our own lease ran out (a suspended host) and was taken."""
+        self.buying.glance()
         if time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
-            self.claims.release_dead(*this_host())
-            self.claims.expire()
+            lost = [*self.claims.release_dead(*this_host()), *self.claims.expire()]
+            if lost:
+                self.buying.look()
             stored = self.record.campaign(self.config.campaign.name)
             holder = None if stored is None else stored.holder
             if holder is not None and holder.session != self._session:
@@ -273,19 +317,25 @@ class Runner:
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _halting(self, calls: int | None = None, core_seconds: float = 0.0) -> Result | None:
+    def _halting(self) -> Result | None:
         """Whether to stop buying: asked to drain, here or through the database, or a budget is spent."""
-        if self._drain is None and self.record.stop_requested(self.campaign):
+        wishes = self.record.wishes(self.campaign)
+        if wishes.paused != self._paused:
+            self._paused = wishes.paused
+            text = "nothing new is bought until `farfield resume`" if self._paused else "buying goes on"
+            self._note("paused" if self._paused else "went on", text)
+        if wishes.news != self._news:
+            self._news = wishes.news
+            self.buying.look()
+        if self._drain is None and wishes.stop:
             self._drain = "farfield stop"
         if self._drain is not None:
             text = f"{self._drain}: calls in flight finished, nothing new was bought"
             return Result(text, False, 0, drained=True)
         if (fruitless := self._fruitless()) is not None:
             return fruitless
-        if calls is None:
-            cost = self.record.cost(self.campaign)
-            calls, core_seconds = cost.calls, cost.core_seconds
-        if (spent := self.budget.spent(calls, core_seconds)) is not None:
+        cost = self._cost()
+        if (spent := self.budget.spent(cost.calls, cost.core_seconds)) is not None:
             known = self.record.estimates(self.campaign)
             stands = "the best estimate so far stands" if known else "there is no estimate yet"
             return Result(f"{spent}; {stands}", False, 3)
@@ -314,4 +364,5 @@ class Runner:
 
     def _note(self, kind: str, message: str) -> None:
         self.record.event(self.campaign, kind, message)
+        log.info("%s: %s", kind, message, extra={"event": kind})
         self.listener.noted(kind, message)
