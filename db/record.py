@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from farfield.db import campaigns, decisions, force_constants, progress, requests, rollup, schema
 from farfield.db.blobs import load_blob, store_blob
@@ -133,6 +133,14 @@ class Record:
         """All decisions of a campaign in order, their atoms bit for bit."""
         with self.database.read() as connection:
             return decisions.decisions(connection, campaign_id)
+
+    def last_number(self, campaign_id: int) -> int | None:
+        """The number of the newest decision, None before the first."""
+        d = schema.decision.c
+        with self.database.read() as connection:
+            query = select(func.max(d.number)).where(d.campaign_id == campaign_id)
+            number: int | None = connection.scalars(query).one()
+            return number
 
     def last_decision(self, campaign_id: int) -> StoredDecision | None:
         """The decision that a resumed campaign goes on with."""

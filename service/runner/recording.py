@@ -24,6 +24,7 @@ __all__ = [
     "Start",
     "as_estimated",
     "note_down",
+    "open_decisions",
     "oracle_info",
     "read_answers",
     "read_decisions",
@@ -124,6 +125,12 @@ def read_decisions(record: Record, campaign: int) -> list[Decision]:
 def _decision(d: StoredDecision) -> Decision:
     proposals = tuple(Proposal(p.ordinal, p.atoms, p.kinds, p.role, p.term, p.rung, p.meta) for p in d.proposals)
     return Decision(d.number, d.reason, proposals, d.inputs, d.seed, d.cost_model, d.weights, d.summary, d.state)
+
+
+def open_decisions(record: Record, campaign: int) -> list[int]:
+    """Numbers of the decisions that may still be bought for: the last."""
+    last = record.last_number(campaign)
+    return [] if last is None else [last]
 
 
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
@@ -122,6 +123,7 @@ class Runner:
         with threadpool_limits(1), Session(self.claims) as session:
             self._session = session.id
             self._open(session.id)
+            self._cluster()
             self.buying = Buying(self.record, self.campaign)
             try:
                 return self._rounds()
@@ -158,6 +160,16 @@ class Runner:
         for lease in self.claims.leases(self.campaign):
             if lease.holder is not None:
                 self._note("waiting", f"attempt {lease.attempt} is still held by {lease.holder}")
+
+    def _cluster(self) -> None:
+        """Say where calls run and where Dask shows itself."""
+        client = self.sending.client
+        link, count = str(client.dashboard_link), self.sending.slots
+        text = f"{count} workers; Dask's dashboard {link}"
+        if find_spec("bokeh") is None:
+            text += " (it draws where bokeh is installed beside the scheduler)"
+        self.record.event(self.campaign, "dashboard", text, {"link": link})
+        self.listener.noted("cluster", text)
 
     def _lease(self, session: int) -> None:
         holder = self.record.lease_campaign(self.campaign, session)

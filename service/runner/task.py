@@ -6,6 +6,7 @@ transaction, then the file goes. What returns through Dask is one word; the cont
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,10 +15,12 @@ from farfield.db import answers
 from farfield.db.identity import structure_atoms
 from farfield.errors import OracleError
 from farfield.oracles import gate
+from farfield.service.runner.logs import log_to
 from farfield.service.runner.worker import Worker, this_worker
 
 __all__ = ["Order", "Outcome", "perform"]
 
+log = logging.getLogger("farfield.worker")
 Outcome = Literal["finished", "failed", "not claimed"]
 
 
@@ -27,7 +30,7 @@ class Order:
 
     `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle, whose relative paths count
     from `base`. `fingerprint`: the hash that the campaign was made with. `memory` MB, `wall_time` s, `patience` s.
-    `scratch`: folder for answer files and for what is kept of calls.
+    `scratch`: folder for answer files and for what is kept of calls; `logs`: for the worker's JSON lines, if any.
     """
 
     url: str
@@ -43,21 +46,28 @@ class Order:
     memory: float
     patience: float
     scratch: str
+    logs: str = ""
 
 
 def perform(order: Order) -> Outcome:
     """Run one attempt in this worker process. Never raises for what the oracle does; that is a row."""
     worker = this_worker(order.url, order.scratch, order.patience)
+    log_to(order.logs, "worker")
+    facts: dict[str, Any] = {"attempt": order.attempt, "calculation": order.calculation}
     if not worker.claim(order.attempt):
+        log.info("not claimed", extra=facts)
         return "not claimed"  # withdrawn, or another worker has it: the oracle is not called
+    log.info("began", extra=facts)
     began = time.perf_counter()
     try:
         answer = _ask(worker, order)
     except OracleError as fault:
         message = str(fault) if fault.kept is None else f"{fault}; its files are in {fault.kept}"
         worker.fail(order.attempt, fault.failure, message, time.perf_counter() - began)
+        log.warning("failed: %s", message, extra={**facts, "failure": fault.failure})
         return "failed"
     worker.deliver(answer)
+    log.info("finished", extra={**facts, "seconds": time.perf_counter() - began})
     return "finished"
 
 
