@@ -25,14 +25,17 @@ def test_a_batch_is_the_same_as_single_attempts(record, claims, campaign, decide
     with record.database.read() as connection:
         a, c = schema.attempt.c, schema.calculation.c
         rows = connection.execute(
-            select(a.id, c.key, a.number, a.kinds, a.proposal_id.is_not(None))
-            .join(schema.calculation, c.id == a.calculation_id)
+            select(a.id, c.key, a.number, a.kinds, a.proposal_id.is_not(None)).join(
+                schema.calculation, c.id == a.calculation_id
+            )
         ).all()
     assert {(r[0], r[1]) for r in rows} == set(zip(new, reversed(keys), strict=True))
     assert {tuple(r[2:]) for r in rows} == {(1, "E,F,V", True)}
 
 
-def test_what_is_under_way_is_not_asked_again_until_it_failed(record, claims, campaign, session, decide, answer) -> None:
+def test_what_is_under_way_is_not_asked_again_until_it_failed(
+    record, claims, campaign, session, decide, answer
+) -> None:
     other = record.create_campaign("other", {}, {"adapter": "emt", "version": 1})
     keys = record.store_decision(campaign, decide(0, 2))
     assert record.store_decision(other, decide(0, 2)) == keys

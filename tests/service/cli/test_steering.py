@@ -81,7 +81,10 @@ def test_a_run_is_paused_watched_resumed_and_stopped_from_outside(run: Run) -> N
     assert done["resumed"]
     assert done["controller"].startswith("process")
     until(lambda: run.status()["calls"] >= held + 2)
-    assert json.loads(call(run.folder, "stop", *run.place, "--json").stdout) == {"campaign": "steered", "stopping": True}
+    assert json.loads(call(run.folder, "stop", *run.place, "--json").stdout) == {
+        "campaign": "steered",
+        "stopping": True,
+    }
     assert run.process.wait(timeout=60) == 0
     assert run.status()["state"] == "drained"
     assert run.status()["dashboard"] is None

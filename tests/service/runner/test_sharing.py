@@ -50,7 +50,9 @@ def test_two_runs_at_once_pay_for_each_calculation_once(url: str, tmp_path: Path
             ran = connection.execute(
                 select(a.calculation_id, func.count()).where(a.started.is_not(None)).group_by(a.calculation_id)
             ).all()
-            both = connection.scalars(select(func.count(func.distinct(a.campaign_id))).where(a.state == "finished")).one()
+            both = connection.scalars(
+                select(func.count(func.distinct(a.campaign_id))).where(a.state == "finished")
+            ).one()
     assert wanted[0] == wanted[1]  # the same seed and the same answers
     assert {n for _, n in ran} == {1}
     assert len(ran) == len(wanted[0])
