@@ -57,7 +57,8 @@ class Missing:
 class StoredAnswer:
     """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
     attempt where a kind is missing, `message` what it said. `moments` (N,) in Bohr magnetons. `core_seconds` of the
-    attempts that brought the kinds, of any campaign; None where one is missing or has no time."""
+    attempts that brought the kinds, of any campaign; None where one is missing or has no time. `pending`, `dropped`:
+    for who tells it in continuous rounds: it may still come, it was taken back."""
 
     ordinal: int
     calculation: str
@@ -68,6 +69,8 @@ class StoredAnswer:
     message: str | None = None
     moments: Array | None = None
     core_seconds: float | None = None
+    pending: bool = False
+    dropped: bool = False
 
 
 @dataclass(frozen=True)

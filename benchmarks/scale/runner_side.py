@@ -44,7 +44,8 @@ class ListLoop:
         if self.told == len(self.parts):
             return Stop("the list is empty", True, 0)
         proposals = tuple(
-            Proposal(k, atoms, KINDS, "training", "core", (1, 1, 1), {}) for k, atoms in enumerate(self.parts[self.told])
+            Proposal(k, atoms, KINDS, "training", "core", (1, 1, 1), {})
+            for k, atoms in enumerate(self.parts[self.told])
         )
         return Decision(self.told, "from a list", proposals, (), 0, {"model": "power", "exponent": 2.5}, {}, {}, b"")
 
@@ -117,8 +118,8 @@ def measure(
         slept = connection.scalars(select(func.sum(a.core_seconds)).where(a.campaign_id == runner.campaign)).one()
     count = len(cells)
     if not result.converged or (loop.answered, finished, labels) != (count, count, len(KINDS) * count):
-        raise RuntimeError(f"{count} cells, {loop.answered} told, {finished} finished, {labels} labels: {result.reason}")
+        raise RuntimeError(
+            f"{count} cells, {loop.answered} told, {finished} finished, {labels} labels: {result.reason}"
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Measured(count, workers, seconds, float(slept), controller, peak)
-
-

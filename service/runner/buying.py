@@ -74,6 +74,14 @@ class Buying:
         self._dropped |= own
         self.unsettled -= own
 
+    def standing(self, place: Place, in_flight: Collection[str]) -> str:
+        """Whether `place` is "settled", "pending", or "dropped" before it began."""
+        if place in self.unsettled:
+            return "pending"
+        if place in self._dropped and place in self._missing:
+            return "pending" if self._missing[place].calculation in in_flight else "dropped"
+        return "settled"
+
     def calculations(self, places: Iterable[Place]) -> set[str]:
         """The keys of the calculations at `places` that miss something."""
         return {self._missing[p].calculation for p in places if p in self._missing}
@@ -110,12 +118,12 @@ class Buying:
         if calculations is None:
             self._looked, self._took = time.monotonic(), time.monotonic() - began
 
-    def glance(self) -> None:
-        """A look at what others have under way; at everything where the last such look was long ago."""
+    def glance(self, in_flight: Collection[str]) -> None:
+        """A look at what others have under way, that is not `in_flight` here; now and then at everything."""
         if time.monotonic() - self._looked >= max(LOOK_SECONDS, self._took / SHARE):
             self.look()
-        elif self._elsewhere:
-            self.look(set(self._elsewhere))
+        elif others := self._elsewhere.difference(in_flight):
+            self.look(others)
 
     def _read(self, number: int, calculations: Collection[str] | None = None) -> None:
         found = self.record.missing(self.campaign, number, calculations)

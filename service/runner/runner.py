@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.continuous import Earlier, taken_back
 from farfield.service.campaign.decision import Answer, Decision, Note, Stop
 from farfield.service.campaign.ending import nothing_succeeds
 from farfield.service.proposals.cost import cost_from_json
@@ -101,7 +102,8 @@ class Runner:
         self._drain: str | None = None
         self._paused, self._news = False, 0
         self._swept = self._counted = 0.0
-        self._lost = self._came = 0
+        self._lost = self._came = self._since = 0
+        self._decided = time.monotonic()
         self._known: Cost | None = None
         self._failing = True
 
@@ -200,45 +202,112 @@ class Runner:
         stored = read_decisions(self.record, self.campaign)
         loop = self.start(stored, [read_answers(self.record, self.campaign, d) for d in stored[:-1]])
         pending = stored[-1] if stored else None
+        if self._continuous:
+            self._reopen(loop, stored)
         while True:
             if pending is None:
                 if (halt := self._halting()) is not None:
                     return self._end(halt)
                 asked = loop.ask()
                 if isinstance(asked, Stop):
+                    self._wind_up()
                     return self._end(Result(asked.reason, asked.converged, asked.exit_code))
                 self.record.store_decision(self.campaign, asked)
+                self._since, self._decided = 0, time.monotonic()
                 pending = asked
+                self._take_back([asked])
             self.listener.decided(pending)
             self._add(pending)
-            if (halt := self._settle()) is not None:
+            if (halt := self._settle(loop, pending)) is not None:
                 return self._end(halt)
-            self.buying.close(pending.number)
-            told = read_answers(self.record, self.campaign, pending)
             self._diary(withdraw_asked(self.record, self.campaign, loop))
-            loop.tell(pending, told)
-            self._conclude(loop, pending, told)
+            told, still = self._answers(pending), set[int]()
+            if self._continuous:
+                earlier = self._earlier(loop, pending)
+                loop.tell(pending, told, earlier)
+                self._conclude(loop, pending, told, earlier)
+                still = {n for n, _ in loop.open_places}
+            else:
+                loop.tell(pending, told)
+                self._conclude(loop, pending, told)
+            for number in self.buying.decisions.keys() - still:
+                self.buying.close(number)
             pending = None
 
     def _add(self, decision: Decision) -> None:
         cost = cost_from_json(decision.cost_model)
         self.buying.add(decision, lambda p: cost(len(p.atoms), p.role))
 
-    def _conclude(self, loop: LoopLike, decision: Decision, told: Sequence[Answer]) -> None:
+    def _conclude(self, loop: LoopLike, decision: Decision, told: Sequence[Answer], earlier: Earlier = ()) -> None:
         """Write down what the loop made of the answers to `decision`."""
-        write_down(self.record, self.campaign, self.fingerprint, loop, decision, told)
+        write_down(self.record, self.campaign, self.fingerprint, loop, decision, told, earlier)
         self.record.roll_up(self.campaign)
         self._diary(loop.notes())
         seconds = self.record.charge(self.campaign, decision.number).core_seconds
         self.listener.concluded(decision, loop.estimate(), seconds)
 
-    def _settle(self) -> Result | None:
-        """Buy what is missed until every calculation is terminal; None then, or why the run halts."""
+    def _settle(self, loop: LoopLike, decision: Decision) -> Result | None:
+        """Buy what is missed until the next decision is due; None then, or why the run halts."""
+        needs = {(decision.number, k) for k in loop.needs(decision)} if self._continuous else set()
         while self.buying.unsettled or self.sending.in_flight:
+            due = self._since >= self.config.decisions.after
+            late = time.monotonic() - self._decided >= 60 * self.config.decisions.every
+            if self._continuous and (due or late) and needs.isdisjoint(self.buying.unsettled):
+                break
             if (halt := self._turn()) is not None:
                 return halt
         self._progress()
         return None
+
+    # -- continuous rounds ---------------------------------------------------------------------------------------
+
+    @property
+    def _continuous(self) -> bool:
+        return self.config.decisions.rounds == "continuous"
+
+    def _reopen(self, loop: LoopLike, stored: Sequence[Decision]) -> None:
+        """What the last decision left open of earlier ones is bought on, unless it was taken back since."""
+        still = loop.open_places
+        for decision in stored[:-1]:
+            if own := {p for p in still if p[0] == decision.number}:
+                self._add(decision)
+                self.buying.drop({(decision.number, p.ordinal) for p in decision.proposals} - own)
+        self._take_back(stored)
+
+    def _take_back(self, decisions: Sequence[Decision]) -> None:
+        """Calls that no longer pay and have not begun are withdrawn; those that run may finish."""
+        if places := taken_back(decisions):
+            keys = self.buying.calculations(places)
+            self.buying.drop(places)
+            if withdrawn := self.sending.withdraw_waiting(keys):
+                self._note("taken back", f"{len(withdrawn)} calls that had not begun no longer pay")
+
+    def _answers(self, decision: Decision, ordinals: Collection[int] | None = None) -> list[Answer]:
+        """The answers to `decision`, or to some of it, by now."""
+        out = []
+        for a in read_answers(self.record, self.campaign, decision):
+            if ordinals is None or a.ordinal in ordinals:
+                how = self.buying.standing((decision.number, a.ordinal), self.sending.calculations)
+                out.append(replace(a, pending=how == "pending", dropped=how == "dropped"))
+        return out
+
+    def _earlier(self, loop: LoopLike, pending: Decision) -> Earlier:
+        """Answers to what was open of the decisions before `pending`."""
+        still = loop.open_places
+        return [
+            (d, self._answers(d, {k for n, k in still if n == number}))
+            for number, d in sorted(self.buying.decisions.items())
+            if number != pending.number
+        ]
+
+    def _wind_up(self) -> None:
+        """At the end nothing more pays: what waits is withdrawn, what runs is waited for and recorded."""
+        self.buying.drop(set(self.buying.unsettled))
+        self.sending.withdraw_waiting()
+        while self.sending.in_flight:
+            for back in self.sending.returns(POLL_SECONDS):
+                self._returned(back)
+            self._sweep()
 
     def _turn(self) -> Result | None:
         """Look at what is asked, send out, wait a moment for what comes back; why the run halts once it does."""
@@ -256,6 +325,7 @@ class Runner:
         if returned:
             self.buying.look({back.calculation for back in returned})
             self._came += len(returned)
+            self._since += len(returned)
             if self._came >= ROLL_UP:
                 self._came = 0
                 self.record.roll_up(self.campaign)
@@ -316,7 +386,7 @@ class Runner:
 
     def _sweep(self) -> None:
         """Free what dead or silent processes hold; end when our own lease ran out (a suspended host) and was taken."""
-        self.buying.glance()
+        self.buying.glance(self.sending.calculations)
         if time.monotonic() - self._swept >= SWEEP_SECONDS:
             self._swept = time.monotonic()
             lost = [*self.claims.release_dead(*this_host()), *self.claims.expire()]

@@ -26,6 +26,8 @@ __all__ = ["AHEAD", "Return", "Submission"]
 
 AHEAD = 2
 """Attempts on the cluster per slot."""
+GATHER_SECONDS = 0.02
+"""How long more are waited for once something came back: a turn of the controller costs about as much for many."""
 COUNT_SECONDS = 2.0
 """How long a count of the slots is believed."""
 SAID = {"finished": "finished", "superseded": "finished", "failed": "failed"}
@@ -100,6 +102,7 @@ class Submission:
         back: list[int] = []
         try:
             back.append(self._returned.get(timeout=timeout))
+            time.sleep(GATHER_SECONDS)
             while True:
                 back.append(self._returned.get_nowait())
         except queue.Empty:
