@@ -201,7 +201,7 @@ class Claims:
             blob = store_blob(connection, data)
             accepted = labels.accept(connection, found.calculation_id, attempt, blob, values, observations.energy_zero)
             second = {k: v for k, v in values.items() if k not in accepted}
-            unlike = labels.difference(connection, found.calculation_id, second)
+            unlike = labels.difference(connection, found.calculation_id, second) if second else {}
             late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
             _set(
                 connection,
