@@ -109,13 +109,14 @@ def accept(
             "value": scalar(kind, values[kind]),
             "energy_zero": zero if kind == "E" else None,
             "blob_id": blob,
-            "accepted": now(),
         }
         for kind in KINDS
         if kind in values
     ]
-    statement = insert_new(connection, schema.observation).values(rows).returning(schema.observation.c.kind)
-    taken = set(connection.scalars(statement))
+    if not rows:
+        return ()
+    statement = insert_new(connection, schema.observation).values(accepted=now())
+    taken = set(connection.scalars(statement.returning(schema.observation.c.kind), rows))
     return tuple(k for k in KINDS if k in taken)
 
 
