@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from farfield.db import labels, schema, sessions
+from farfield.db import asking, labels, schema, sessions
 from farfield.db.blobs import store_blob
 from farfield.db.calculations import calculation_ids
 from farfield.db.campaigns import plain_text
@@ -145,6 +145,16 @@ class Claims:
             ).one()
             return new
 
+    def new_attempts(self, campaign: int, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[int | None]:
+        """Waiting attempts for (calculation, kinds) in one transaction; None where one is under way: `asking.ask`."""
+        with self.database.write() as connection:
+            return asking.ask(connection, campaign, wanted)
+
+    def states(self, attempts: Sequence[int]) -> dict[int, str]:
+        """The states of some attempts."""
+        with self.database.read() as connection:
+            return asking.states(connection, attempts)
+
     def claim(self, attempt: int, session: int) -> bool:
         """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
         (it is withdrawn then). After False the oracle must not be called."""
@@ -191,7 +201,7 @@ class Claims:
             blob = store_blob(connection, data)
             accepted = labels.accept(connection, found.calculation_id, attempt, blob, values, observations.energy_zero)
             second = {k: v for k, v in values.items() if k not in accepted}
-            unlike = labels.difference(connection, found.calculation_id, second)
+            unlike = labels.difference(connection, found.calculation_id, second) if second else {}
             late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
             _set(
                 connection,
@@ -249,6 +259,11 @@ class Claims:
                 .returning(a.id)
             ).one_or_none()
             return taken is not None
+
+    def withdraw_all(self, attempts: Sequence[int]) -> list[int]:
+        """Take back those of some attempts that nobody has claimed, in one transaction; their ids."""
+        with self.database.write() as connection:
+            return asking.withdraw(connection, attempts)
 
     def lose(self, attempt: int, why: str, *, blamed: bool = False) -> bool:
         """A task ended without a row, its worker alive or not: a waiting attempt is withdrawn, a running one fails as

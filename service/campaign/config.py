@@ -24,6 +24,7 @@ from farfield.service.campaign.sections import (
     CostSection,
     DatabaseSection,
     DatasetSection,
+    DecisionsSection,
     DefectSection,
     HostSection,
     OracleSection,
@@ -45,6 +46,7 @@ __all__ = [
     "CostSection",
     "DatabaseSection",
     "DatasetSection",
+    "DecisionsSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -53,7 +55,17 @@ __all__ = [
     "TargetSection",
 ]
 
-MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory", "surrogate.max_level")
+MAY_CHANGE = (
+    "budget",
+    "cluster",
+    "database",
+    "decisions.after",
+    "decisions.every",
+    "run",
+    "oracle.wall_time",
+    "oracle.memory",
+    "surrogate.max_level",
+)
 """What a resumed campaign may change: nothing here alters a decision's inputs.
 
 The largest basis may change because it matters only where it would grow beyond it, and there the campaign has ended.
@@ -74,6 +86,7 @@ class CampaignConfig(Section):
         description='reference phases by species: C = "diamond.cif" (bought from the oracle), or eV per atom, C = -9.1',
     )
     cost: CostSection = CostSection()
+    decisions: DecisionsSection = DecisionsSection()
     budget: BudgetSection = BudgetSection()
     cluster: ClusterSection = ClusterSection()
     database: DatabaseSection = DatabaseSection()

@@ -134,6 +134,8 @@ class Observed:
                     self.timings.setdefault(a.calculation, Timing(p.role, len(p.atoms), a.core_seconds))
             if any(not got[k] for k in p.kinds if k != "V") or (p.kinds == ("V",) and not got["V"]):
                 self.failures.append((p, a))
+                if p.role == "force constants":
+                    incomplete.add(p.rung)
                 continue
             if a.calculation in self.withdrawn and p.role in FITTED:
                 if p.role == "force constants":
@@ -232,6 +234,10 @@ class Observed:
         )
         return left, gone
 
+    def reorder(self) -> None:
+        """Labels of an earlier decision that came late go to their place in the order of the record."""
+        self._sort([*self.defects, *self.strains, *self.constants, *self.aside])
+
     def hold(self, doubted: Mapping[str, tuple[Proposal, Answer]]) -> None:
         """Put the labels of `doubted` calculations aside, with the proposal and answer of each."""
         self.held.update(doubted)
@@ -280,6 +286,7 @@ class Observed:
                         label.step,
                         cell.column(d, label.step, forces),
                         tuple(parts),
+                        number,
                     )
                 )
         return out

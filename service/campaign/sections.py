@@ -19,6 +19,7 @@ __all__ = [
     "CostSection",
     "DatabaseSection",
     "DatasetSection",
+    "DecisionsSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -244,6 +245,31 @@ class CostSection(Section):
         description="power: core-seconds grow as (number of atoms)^exponent; fitted: from the times of the calls",
     )
     exponent: float = Field(default=2.5, ge=0, le=6, description="1 for a force field, 2.5 for plane waves")
+
+
+class DecisionsSection(Section):
+    """When the next decision is made."""
+
+    rounds: Literal["barrier", "continuous"] = Field(
+        default="barrier",
+        description="barrier: when every call of the last has ended; continuous: after a count or an interval",
+    )
+    after: int = Field(
+        default=1, ge=1, description="continuous: once so many calls came, its verification call among them"
+    )
+    every: Positive = Field(default=60.0, description="continuous: or so many minutes after the last, once it came")
+    speculation: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="continuous: share of the cost spent on calls ahead of the loop, where they teach enough",
+    )
+
+    @model_validator(mode="after")
+    def _only_continuous(self) -> DecisionsSection:
+        if self.speculation and self.rounds != "continuous":
+            raise ValueError('decisions.speculation is for decisions.rounds = "continuous"; set one of the two')
+        return self
 
 
 class BudgetSection(Section):

@@ -78,13 +78,15 @@ class Cluster:
         except (OSError, RuntimeError, TimeoutError):
             return {}
 
-    def submit(self, task: Callable[..., Any], order: Any, key: str, avoided: Collection[str] = ()) -> Future[Any]:
+    def submit(
+        self, task: Callable[..., Any], order: Any, key: str, avoided: Collection[str] = (), priority: float = 0.0
+    ) -> Future[Any]:
         """`task(order)` on a worker that has the resources; on none of the hosts and workers `avoided` where others are
-        left."""
+        left. The higher `priority`, the sooner it starts."""
         fit = [w for w in self.workers() if w not in avoided and host_of(w) not in avoided] if avoided else []
         where: dict[str, Any] = {"workers": fit, "allow_other_workers": False} if fit else {}
         return self.client.submit(
-            task, order, key=key, pure=False, retries=0, resources=self.resources or None, **where
+            task, order, key=key, pure=False, retries=0, resources=self.resources or None, priority=priority, **where
         )
 
     def tend(self) -> list[str]:

@@ -26,6 +26,11 @@ class Nodes:
         self._resting: dict[str, tuple[float, float]] = {}
         self._silent: set[str] = set()
 
+    @property
+    def uneasy(self) -> bool:
+        """Whether anything is held against a host or worker: what comes back from there clears it then."""
+        return bool(self._lost or self._resting or self._silent)
+
     def lost(self, worker: str, calculation: str) -> bool:
         """A worker died, or could not do its work; whether its host has just become suspect."""
         calculations = self._lost.setdefault(host_of(worker), set())

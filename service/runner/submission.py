@@ -1,12 +1,16 @@
 """Attempts on their way through Dask: each a new row first, then a task, at most twice as many as there are slots.
 
-A future is only a wake-up call (decisions A5): what happened is read from the database. The task's key is
-calculation-attempt, it is not pure and Dask never runs it again by itself.
+A future is only a wake-up call (decisions A5): what happened is read from the database, and what the task says is
+fetched only where it tells more. The task's key is calculation-attempt, it is not pure and Dask never runs it again by
+itself.
 """
 
 from __future__ import annotations
 
 import queue
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +28,12 @@ __all__ = ["AHEAD", "Return", "Submission"]
 
 AHEAD = 2
 """Attempts on the cluster per slot."""
+GATHER_SECONDS = 0.02
+"""How long more are waited for once something came back: a turn of the controller costs about as much for many."""
+FETCH_SECONDS = 5.0
+"""How long is waited for what a task says."""
+SAID = {"finished": "finished", "superseded": "finished", "failed": "failed"}
+"""What a task came to, by the state of its attempt; any other state means that it did not claim it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,9 @@ class Submission:
         self.newest = 0
         """The last attempt that was sent out."""
         self._futures: dict[int, tuple[str, Future[Report]]] = {}
+        self._keys: Counter[str] = Counter()
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._back: list[int] = []
 
     @property
     def in_flight(self) -> int:
@@ -60,9 +72,9 @@ class Submission:
         return frozenset(self._futures)
 
     @property
-    def calculations(self) -> frozenset[str]:
+    def calculations(self) -> Collection[str]:
         """Keys of the calculations in flight."""
-        return frozenset(key for key, _ in self._futures.values())
+        return self._keys.keys()
 
     def room(self) -> int:
         """How many more attempts may be sent out now; none while the cluster is away or no host has room on disk."""
@@ -73,37 +85,62 @@ class Submission:
     def send(self, order: Callable[[int], Order], calculation: str, campaign: int, kinds: tuple[str, ...]) -> int:
         """Insert a new attempt as waiting, then submit its task; `order` makes the task's order from the attempt."""
         attempt = self.claims.new_attempt(calculation, campaign, kinds)
-        self.newest = attempt
-        future = self.cluster.submit(perform, order(attempt), f"{calculation}-{attempt}", self.nodes.avoided())
-        self._futures[attempt] = (calculation, future)
-        future.add_done_callback(lambda _: self._returned.put(attempt))
+        self.submit(order(attempt))
         return attempt
 
-    def returns(self, timeout: float) -> list[Return]:
-        """What came back; waits up to `timeout` seconds for the first."""
-        out: list[Return] = []
-        try:
-            attempt = self._returned.get(timeout=timeout)
-            while True:
-                out += self._take(attempt)
-                attempt = self._returned.get_nowait()
-        except queue.Empty:
-            return out
+    def submit(self, order: Order, priority: float = 0.0) -> None:
+        """Submit the task of an attempt that is a row already; the higher `priority`, the sooner it starts."""
+        attempt, calculation = order.attempt, order.calculation
+        self.newest = max(self.newest, attempt)
+        key = f"{calculation}-{attempt}"
+        future = self.cluster.submit(perform, order, key, self.nodes.avoided(), priority)
+        self._futures[attempt] = (calculation, future)
+        self._keys[calculation] += 1
+        future.add_done_callback(lambda _: self._returned.put(attempt))
 
-    def _take(self, attempt: int) -> list[Return]:
-        if attempt not in self._futures:
-            return []
+    def returns(self, timeout: float) -> list[Return]:
+        """What came back; waits up to `timeout` seconds for the first.
+
+        Where the database is away, which is raised, it comes back again the next time.
+        """
+        try:
+            if not self._back:
+                self._back.append(self._returned.get(timeout=timeout))
+                time.sleep(GATHER_SECONDS)
+            while True:
+                self._back.append(self._returned.get_nowait())
+        except queue.Empty:
+            out = self._take([a for a in self._back if a in self._futures])
+        self._back = []
+        return out
+
+    def _take(self, back: Sequence[int]) -> list[Return]:
+        """What the tasks came to. Where one ended the record says how, unless it went wrong or its worker is of
+        interest: the task itself is asked then, and where its word is lost with its worker, the record counts."""
+        asked = [a for a in back if self._futures[a][1].status != "error"]
+        states = self.claims.states(asked) if asked else {}
+        uneasy = self.nodes.uneasy
+        out: list[Return] = []
+        for attempt in back:
+            calculation, future = self._forget(attempt)
+            said = SAID.get(states.get(attempt, ""))
+            whole = future.status == "finished"
+            if said is None and not whole:
+                out.append(_unfinished(attempt, calculation, future))
+                continue
+            report = _report(future) if whole and (uneasy or said != "finished") else None
+            if report is None:
+                out.append(Return(attempt, calculation, said or "not claimed"))
+            else:
+                out.append(Return(attempt, calculation, report.outcome, report.message, report.worker))
+        return out
+
+    def _forget(self, attempt: int) -> tuple[str, Future[Report]]:
         calculation, future = self._futures.pop(attempt)
-        if future.status == "finished":
-            report = future.result(timeout=10)
-            return [Return(attempt, calculation, report.outcome, report.message, report.worker)]
-        if future.status == "error":
-            fault = future.exception(timeout=10)
-            said = " ".join(f"{type(fault).__name__}: {fault}".split())
-            if (killer := getattr(fault, "last_worker", None)) is not None:  # distributed.KilledWorker
-                return [Return(attempt, calculation, "killed", said, str(killer.address))]
-            return [Return(attempt, calculation, "raised", said)]
-        return [Return(attempt, calculation, "lost", "the connection to the scheduler was lost")]
+        self._keys[calculation] -= 1
+        if not self._keys[calculation]:
+            del self._keys[calculation]
+        return calculation, future
 
     def give_up(self, attempts: Collection[int]) -> None:
         """Forget attempts whose lease ran out: their workers hang, perhaps for good, and get nothing until they speak.
@@ -115,17 +152,47 @@ class Submission:
             if keys & set(queued):
                 self.nodes.silent(worker)
                 keys |= set(queued)
-        for attempt, (calculation, future) in list(self._futures.items()):
-            if f"{calculation}-{attempt}" in keys and (attempt in attempts or self.claims.withdraw(attempt)):
-                future.cancel()
-                del self._futures[attempt]
+        stuck = [a for a, (calculation, _) in self._futures.items() if f"{calculation}-{a}" in keys]
+        self._cancel([a for a in stuck if a in attempts])
+        if behind := [a for a in stuck if a not in attempts]:
+            self._cancel(self.claims.withdraw_all(behind))
 
-    def withdraw_waiting(self) -> int:
-        """Take back every attempt that no worker has claimed yet; the rest is in flight and may finish."""
-        back = 0
-        for attempt, (_, future) in list(self._futures.items()):
-            if self.claims.withdraw(attempt):
-                future.cancel()
-                del self._futures[attempt]
-                back += 1
-        return back
+    def _cancel(self, attempts: Sequence[int]) -> list[str]:
+        """Forget attempts, and let Dask forget them; the keys of their calculations."""
+        out = []
+        for attempt in attempts:
+            calculation, future = self._forget(attempt)
+            future.cancel()
+            out.append(calculation)
+        return out
+
+    def withdraw_waiting(self, calculations: Collection[str] | None = None) -> list[str]:
+        """Take back every attempt (of some `calculations`, or of all) that no worker has claimed yet; their keys.
+
+        The rest is in flight and may finish.
+        """
+        asked = [a for a, (key, _) in self._futures.items() if calculations is None or key in calculations]
+        return self._cancel(self.claims.withdraw_all(asked)) if asked else []
+
+
+def _unfinished(attempt: int, calculation: str, future: Future[Report]) -> Return:
+    """A task that did not end by itself."""
+    if future.status != "error":
+        return Return(attempt, calculation, "lost", "the connection to the scheduler was lost")
+    fault = future.exception(timeout=10)
+    said = " ".join(f"{type(fault).__name__}: {fault}".split())
+    if (killer := getattr(fault, "last_worker", None)) is not None:  # distributed.KilledWorker
+        return Return(attempt, calculation, "killed", said, str(killer.address))
+    return Return(attempt, calculation, "raised", said)
+
+
+def _report(future: Future[Report]) -> Report | None:
+    """What a task said; None where that went with its worker or its scheduler."""
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    try:
+        return future.result(timeout=FETCH_SECONDS)
+    except (CancelledError, KilledWorker, OSError):  # a time-out is an OSError
+        return None

@@ -1,11 +1,12 @@
 """The task a Dask worker runs: claim the attempt, ask the oracle in its sandbox, check, write down, tell.
 
 The answer is durable before anyone hears of it (decisions A7): a file beside the oracle's scratch, then one
-transaction, then the file goes. What returns through Dask is one word; the controller reads the database.
+transaction, then the file goes. What returns through Dask is a word and who says it; the controller reads the database.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,11 +17,13 @@ from farfield.db.outage import is_full
 from farfield.db.schema import BLAMED
 from farfield.errors import OracleError
 from farfield.oracles import gate
+from farfield.service.runner.logs import log_to
 from farfield.service.runner.session import BEAT_SECONDS
 from farfield.service.runner.worker import Worker, this_worker
 
 __all__ = ["Order", "Outcome", "Report", "perform"]
 
+log = logging.getLogger("farfield.worker")
 Outcome = Literal["finished", "failed", "unfit", "full", "not claimed"]
 """`unfit`: this worker cannot do it, which is no fault of the calculation; `full`: its disk is."""
 
@@ -44,7 +47,8 @@ class Order:
 
     `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle, whose relative paths count
     from `base`. `fingerprint`: the hash that the campaign was made with. `memory` MB, `wall_time` s, `patience` s.
-    `scratch`: folder for answer files and for what is kept of calls. `beat`: between signs of life, s.
+    `scratch`: folder for answer files and for what is kept of calls; `logs`: for the worker's JSON lines, if any.
+    `beat`: between signs of life, s.
     """
 
     url: str
@@ -61,18 +65,24 @@ class Order:
     patience: float
     scratch: str
     beat: float = BEAT_SECONDS
+    logs: str = ""
 
 
 def perform(order: Order) -> Report:
     """Run one attempt in this worker process. Never raises for what the oracle does; that is a row."""
     worker = this_worker(order.url, order.scratch, order.patience, order.beat)
-    address = _address()
+    log_to(order.logs, "worker")
+    address, facts = _address(), _facts(order)
     if worker.lifetime.leaving:
+        log.info("about to end: not claimed", extra=facts)
         return Report("not claimed", "the worker is about to end", address)
     if (why := worker.full()) is not None:
+        log.warning("not claimed: %s", why, extra=facts)
         return Report("full", why, address)
     if not worker.claim(order.attempt):
+        log.info("not claimed", extra=facts)
         return Report("not claimed", "", address)  # withdrawn, or another worker has it: the oracle is not called
+    log.info("began", extra=facts)
     began = time.perf_counter()
     try:
         answer = _ask(worker, order)
@@ -81,7 +91,9 @@ def perform(order: Order) -> Report:
             raise
         return Report(*_failed(worker, order, fault, time.perf_counter() - began), address)
     worker.deliver(answer)
-    worker.lifetime.called(time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    log.info("finished", extra={**facts, "seconds": seconds})
+    worker.lifetime.called(seconds)
     return Report("finished", "", address)
 
 
@@ -99,7 +111,13 @@ def _failed(worker: Worker, order: Order, fault: Exception, seconds: float) -> t
         if not isinstance(fault, Unfit):  # the call may have killed its supervisor: a memory killer at work, say
             message = f"{BLAMED}: {message}"
     worker.fail(order.attempt, failure, message, seconds)
+    log.warning("%s: %s", outcome, message, extra={**_facts(order), "failure": failure})
     return outcome, message
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What a line of the log says of the call."""
+    return {"attempt": order.attempt, "calculation": order.calculation}
 
 
 def _address() -> str:

@@ -129,18 +129,19 @@ class Worker:
             self._sandbox[1].cancel()
 
 
-_workers: dict[str, Worker] = {}
+_workers: dict[tuple[str, int], Worker] = {}
 _lock = threading.Lock()
 
 
 def this_worker(url: str, scratch: str, patience: float, beat: float = BEAT_SECONDS) -> Worker:
-    """The state of this process for the database at `url`, made on first use."""
-    with _lock:
-        if url not in _workers:
-            worker = patiently(lambda: Worker(url, scratch, patience, beat), patience)
-            _workers[url] = worker
-            atexit.register(worker.close)
-        return _workers[url]
+    """The state of this worker for the database at `url`, made on first use; a worker has one thread of its own."""
+    key = url, threading.get_ident()
+    if key not in _workers:
+        worker = patiently(lambda: Worker(url, scratch, patience, beat), patience)
+        atexit.register(worker.close)
+        with _lock:
+            _workers[key] = worker
+    return _workers[key]
 
 
 def _writable(folder: Path) -> Path:

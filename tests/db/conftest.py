@@ -13,8 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from postgres import Server, missing
-from required import absent
+from postgres import served
 from sqlalchemy import create_engine
 
 from farfield.db import schema
@@ -29,11 +28,8 @@ HOST = ("here", "boot-1", os.getpid(), 1.0)
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL server of our own, on a socket in a temporary folder; skipped where there is none."""
-    if (why := missing()) is not None:
-        absent("postgres", why)
-    server = Server()
-    yield server.url
-    server.close()
+    with served() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,10 +7,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Server", "missing"]
+from required import absent
+
+__all__ = ["Server", "missing", "served"]
 
 OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=60"
 
@@ -22,6 +26,18 @@ def missing() -> str | None:
     if _program("initdb") is None:
         return "no initdb"
     return None
+
+
+@contextmanager
+def served() -> Iterator[Server]:
+    """A server with an empty database; the test is skipped where there can be none."""
+    if (why := missing()) is not None:
+        absent("postgres", why)
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def _program(name: str) -> str | None:

@@ -1,12 +1,11 @@
-"""What fault tests compare with: the campaign that nothing happens to; and a PostgreSQL server that may be stopped."""
+"""What fault tests compare with: the campaign that nothing happens to; and PostgreSQL servers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import postgres
 import pytest
-from required import absent
+from postgres import Server, served
 from tiny import Decided, Tiny
 
 
@@ -21,10 +20,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Decided:
 
 
 @pytest.fixture
-def server() -> Iterator[postgres.Server]:
-    """A server with an empty database."""
-    if (why := postgres.missing()) is not None:
-        absent("postgres", why)
-    server = postgres.Server()
-    yield server
-    server.close()
+def server() -> Iterator[Server]:
+    """A server with an empty database, of one test's own."""
+    with served() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a server that all tests share; each leaves it empty."""
+    with served() as server:
+        yield server.url

@@ -156,7 +156,7 @@ def test_a_decision_is_stored_before_anything_is_bought(bench: Bench, monkeypatc
         assert len(read_decisions(runner.record, runner.campaign)) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.sending, "send", check)
+    monkeypatch.setattr(runner.claims, "new_attempts", check)
     with pytest.raises(KeyboardInterrupt):
         runner.run()
     assert attempts(bench) == {}
