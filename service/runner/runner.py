@@ -127,7 +127,7 @@ class Runner:
         with threadpool_limits(1), Session(self.claims, beat=self.config.database.heartbeat) as session:
             self._session = session.id
             reap_leftovers()
-            self.campaign = self.tenure.take(session.id)
+            self.campaign = self.tenure.take(session.id, self.fingerprint)
             try:
                 self._say_where()
                 return self._through_outages()

@@ -12,7 +12,6 @@ from farfield.db.claims import Claims
 from farfield.db.outage import is_away
 from farfield.db.progress import TRIED_AGAIN
 from farfield.errors import CampaignError
-from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.runner.budgets import FRUITLESS, LIMITED, spent_class
 from farfield.service.runner.diary import Diary
@@ -37,10 +36,11 @@ class Tenure:
         self.accept_version = accept_version
         self.campaign = self.session = 0
 
-    def take(self, session: int) -> int:
+    def take(self, session: int, fingerprint: str) -> int:
         """Create the campaign, or check that it may be resumed; take its lease and what earlier processes left. Its id.
 
-        Raises CampaignError where another process runs it, or it was started with other settings or another oracle.
+        `fingerprint`: the hash of our oracle. Raises CampaignError where another process runs it, or it was started
+        with other settings or another oracle.
         """
         self.session = session
         name = self.config.campaign.name
@@ -51,8 +51,7 @@ class Tenure:
             self._lease(self.record.create_campaign(name, made, self.oracle.fingerprint()))
             self.diary.note("created", f"campaign {name} with the oracle {self.oracle.name}")
             return self.campaign
-        own = fingerprint_hash(self.oracle)
-        other = refuse_change(self.config, own, stored, accept_version=self.accept_version)
+        other = refuse_change(self.config, fingerprint, stored, accept_version=self.accept_version)
         self._lease(stored.id)
         if other:
             self.record.set_oracle(self.campaign, self.oracle.fingerprint())

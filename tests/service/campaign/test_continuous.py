@@ -141,6 +141,15 @@ def test_labels_that_come_late_are_read_later_at_their_place(play: Play) -> None
     assert [(x.decision, x.ordinal) for x in cells] == sorted((x.decision, x.ordinal) for x in cells)
 
 
+def test_the_first_strained_cells_are_waited_for(play: Play) -> None:
+    """The first estimate reads them."""
+    asked = [d for d in play.decisions if any(p.role == "strain" for p in d.proposals)]
+    own = {(asked[0].number, p.ordinal) for p in asked[0].proposals if p.role == "strain"}
+    assert any(p.role == "verification" for p in asked[0].proposals)
+    assert all(own.isdisjoint(opened(d)) for d in play.decisions)
+    assert own <= play.labels.keys()
+
+
 def test_speculation_stays_within_its_share(play: Play) -> None:
     def cost(term: bool) -> float:
         ps = [p for d in play.decisions for p in d.proposals if (p.term == SPECULATIVE) is term or not term]
