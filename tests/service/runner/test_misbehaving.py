@@ -179,7 +179,7 @@ def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(cl
         assert campaign is not None
         suspect, withdrawn = (record.events(campaign.id, kind) for kind in ("suspect", "withdrawn"))
         decisions = record.decisions(campaign.id)
-        lied = decisions[2].proposals[0]
+        (lied,) = (p for p in decisions[2].proposals if p.role == "verification")
         labels = record.labels(lied.calculation)
         costs = record.cost(campaign.id).by_role
         again = run(config, database, client)
@@ -217,7 +217,9 @@ def test_another_electronic_state_is_asked_again_from_its_parents_moments(client
         record = Record(database)
         campaign = record.campaign("campaign")
         assert campaign is not None
-        (first,), (again,) = (d.proposals for d in record.decisions(campaign.id)[2:4])
+        asked, asked_again = record.decisions(campaign.id)[2:4]
+        (first,) = (p for p in asked.proposals if p.role == "verification")
+        (again,) = asked_again.proposals
         (event,) = record.events(campaign.id, "another electronic state")
         moments = [record.labels(p.calculation).moments for p in (first, again)]
     assert result.converged
