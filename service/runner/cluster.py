@@ -7,7 +7,7 @@ worker is dropped for good. `tend`, called every few seconds, does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -78,13 +78,21 @@ class Cluster:
         except (OSError, RuntimeError, TimeoutError):
             return {}
 
+    def gone(self, worker: str) -> None:
+        """It is known to be dead before the scheduler is asked again."""
+        self._facts[1].pop(worker, None)
+
+    def others(self, avoided: Collection[str]) -> list[str]:
+        """The workers that are neither `avoided` nor on such a host; none where nothing is avoided, or all are."""
+        return [w for w in self.workers() if w not in avoided and host_of(w) not in avoided] if avoided else []
+
     def submit(
-        self, task: Callable[..., Any], order: Any, key: str, avoided: Collection[str] = (), priority: float = 0.0
+        self, task: Callable[..., Any], order: Any, key: str, bound: Sequence[str] = (), priority: float = 0.0
     ) -> Future[Any]:
-        """`task(order)` on a worker that has the resources; on none of the hosts and workers `avoided` where others are
-        left. The higher `priority`, the sooner it starts."""
-        fit = [w for w in self.workers() if w not in avoided and host_of(w) not in avoided] if avoided else []
-        where: dict[str, Any] = {"workers": fit, "allow_other_workers": False} if fit else {}
+        """`task(order)` on a worker that has the resources, one of `bound` where any are named. The higher `priority`,
+        the sooner it starts."""
+        # with other workers allowed an idle one that is avoided would steal it
+        where: dict[str, Any] = {"workers": list(bound), "allow_other_workers": False} if bound else {}
         return self.client.submit(
             task, order, key=key, pure=False, retries=0, resources=self.resources or None, priority=priority, **where
         )

@@ -45,6 +45,8 @@ class Losses:
         self.claims.withdraw(back.attempt)  # where no worker had claimed it
         if back.outcome == "full" and nodes.full(back.worker):
             note("disk", f"{host_of(back.worker)} gets no calls until there is room: {back.message}")
+        if back.outcome == "killed":
+            self.sending.cluster.gone(back.worker)
         if back.outcome in ("killed", "raised"):  # it is over, though its worker may live: nobody would finish the row
             self.claims.lose(back.attempt, back.message, blamed=True)
             self.ingest()  # the answer may be on disk already, and need not be bought again

@@ -353,6 +353,8 @@ class Runner:
             if silent:
                 self.sending.give_up(silent)
             lost += silent
+        if stranded := self.sending.stranded():
+            self.buying.look(set(stranded))
         for text in self.cluster.tend():
             self.diary.note("cluster", text)
         if lost:

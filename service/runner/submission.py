@@ -58,6 +58,7 @@ class Submission:
         """The last attempt that was sent out."""
         self._futures: dict[int, tuple[str, Future[Report]]] = {}
         self._keys: Counter[str] = Counter()
+        self._bound: dict[int, frozenset[str]] = {}
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._back: list[int] = []
 
@@ -93,7 +94,9 @@ class Submission:
         attempt, calculation = order.attempt, order.calculation
         self.newest = max(self.newest, attempt)
         key = f"{calculation}-{attempt}"
-        future = self.cluster.submit(perform, order, key, self.nodes.avoided(), priority)
+        if bound := self.cluster.others(self.nodes.avoided()):
+            self._bound[attempt] = frozenset(bound)
+        future = self.cluster.submit(perform, order, key, bound, priority)
         self._futures[attempt] = (calculation, future)
         self._keys[calculation] += 1
         future.add_done_callback(lambda _: self._returned.put(attempt))
@@ -137,6 +140,7 @@ class Submission:
 
     def _forget(self, attempt: int) -> tuple[str, Future[Report]]:
         calculation, future = self._futures.pop(attempt)
+        self._bound.pop(attempt, None)
         self._keys[calculation] -= 1
         if not self._keys[calculation]:
             del self._keys[calculation]
@@ -156,6 +160,15 @@ class Submission:
         self._cancel([a for a in stuck if a in attempts])
         if behind := [a for a in stuck if a not in attempts]:
             self._cancel(self.claims.withdraw_all(behind))
+
+    def stranded(self) -> list[str]:
+        """Take back what was bound to workers that are all gone, while there are others; the keys of its calculations.
+
+        Dask would keep it for them for good.
+        """
+        there = self.cluster.workers().keys() if self._bound else frozenset[str]()
+        stuck = [a for a, bound in self._bound.items() if bound.isdisjoint(there)] if there else []
+        return self._cancel(self.claims.withdraw_all(stuck)) if stuck else []
 
     def _cancel(self, attempts: Sequence[int]) -> list[str]:
         """Forget attempts, and let Dask forget them; the keys of their calculations."""
