@@ -80,11 +80,15 @@ def write(folder: Path, answer: AnswerFile) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / answer.name
     part = path.with_suffix(".part")
-    with part.open("wb") as stream:
-        stream.write(pack(header, arrays))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as stream:
+            stream.write(pack(header, arrays))
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)  # the rename too

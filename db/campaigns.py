@@ -101,17 +101,18 @@ def create(connection: Connection, name: str, config: Mapping[str, Any], fingerp
 def lease(connection: Connection, campaign_id: int, session: int) -> sessions.Holder | None:
     """Let `session` run the campaign; None then. The process that runs it already where there is a live one.
 
-    A stop that was asked of an earlier run is forgotten.
+    A stop that was asked of an earlier run is forgotten; a pause is not.
     """
     c = schema.campaign.c
-    row = connection.execute(select(c.session_id).where(c.id == campaign_id).with_for_update()).one_or_none()
+    row = connection.execute(select(c.session_id, c.state).where(c.id == campaign_id).with_for_update()).one_or_none()
     if row is None:
         raise RecordError(f"there is no campaign {campaign_id} in the record")
     if row.session_id not in (None, session):
         found = sessions.holder(connection, row.session_id)
         if found is not None:
             return found
-    values = {"session_id": session, "state": "running", "ending": None, "stop_requested": false()}
+    state = "paused" if row.state == "paused" else "running"
+    values = {"session_id": session, "state": state, "ending": None, "stop_requested": false()}
     connection.execute(update(schema.campaign).where(c.id == campaign_id).values(values))
     return None
 

@@ -6,14 +6,14 @@ compares before it sets. An answer that comes late, after its lease ran out, is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from farfield.db import labels, schema, sessions
+from farfield.db import asking, labels, schema, sessions
 from farfield.db.blobs import store_blob
 from farfield.db.calculations import calculation_ids
 from farfield.db.campaigns import plain_text
@@ -145,6 +145,16 @@ class Claims:
             ).one()
             return new
 
+    def new_attempts(self, campaign: int, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[int | None]:
+        """Waiting attempts for (calculation, kinds) in one transaction; None where one is under way: `asking.ask`."""
+        with self.database.write() as connection:
+            return asking.ask(connection, campaign, wanted)
+
+    def states(self, attempts: Sequence[int]) -> dict[int, str]:
+        """The states of some attempts."""
+        with self.database.read() as connection:
+            return asking.states(connection, attempts)
+
     def claim(self, attempt: int, session: int) -> bool:
         """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
         (it is withdrawn then). After False the oracle must not be called."""
@@ -191,7 +201,7 @@ class Claims:
             blob = store_blob(connection, data)
             accepted = labels.accept(connection, found.calculation_id, attempt, blob, values, observations.energy_zero)
             second = {k: v for k, v in values.items() if k not in accepted}
-            unlike = labels.difference(connection, found.calculation_id, second)
+            unlike = labels.difference(connection, found.calculation_id, second) if second else {}
             late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
             _set(
                 connection,
@@ -250,12 +260,22 @@ class Claims:
             ).one_or_none()
             return taken is not None
 
-    def lose(self, attempt: int, why: str) -> bool:
+    def withdraw_all(self, attempts: Sequence[int]) -> list[int]:
+        """Take back those of some attempts that nobody has claimed, in one transaction; their ids."""
+        with self.database.write() as connection:
+            return asking.withdraw(connection, attempts)
+
+    def lose(self, attempt: int, why: str, *, blamed: bool = False) -> bool:
         """A task ended without a row, its worker alive or not: a waiting attempt is withdrawn, a running one fails as
-        `worker lost`, charged until now. False when it had ended. A late answer is taken all the same."""
+        `worker lost`, charged until now. `blamed`: this call ended its worker or its task, which counts against the
+        calculation too. False when it had ended otherwise. A late answer is taken all the same."""
+        said = plain_text(f"{schema.BLAMED}: {why}" if blamed else why)
         with self.database.write() as connection:
             found = _locked(connection, attempt)
-            ended: dict[str, Any] = {"message": plain_text(why), "ended": now()}
+            if blamed and found.failure == "worker lost":  # a look at dead processes was faster
+                _set(connection, attempt, message=said)
+                return True
+            ended: dict[str, Any] = {"message": said, "ended": now()}
             if found.state == "waiting" or (found.state == "running" and found.cancel):
                 ended["state"] = "withdrawn"
             elif found.state == "running":
@@ -266,6 +286,17 @@ class Claims:
                 ended["core_seconds"] = now() - found.started
             _set(connection, attempt, **ended)
             return True
+
+    def withdraw_strays(self, session: int, kept: Collection[int]) -> list[int]:
+        """Withdraw the waiting attempts of a controller's `session` that are not among `kept`: those it inserted, and
+        could not submit because the database went away in between."""
+        a = schema.attempt.c
+        with self.database.write() as connection:
+            waiting = connection.scalars(select(a.id).where(a.session_id == session, a.state == "waiting")).all()
+            strays = sorted(set(waiting) - set(kept))
+            for attempt in strays:
+                _set(connection, attempt, state="withdrawn", ended=now(), message="it was never submitted")
+            return strays
 
     def cancel(self, attempt: int) -> bool:
         """Withdraw a waiting attempt; ask the worker of a running one to kill the call. False when it had ended."""

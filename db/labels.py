@@ -100,21 +100,24 @@ def accept(
 
     The unique constraint decides, so of two writers at once exactly one is accepted for each kind.
     """
-    o = schema.observation.c
-    taken = []
-    for kind in (k for k in KINDS if k in values):
-        statement = insert_new(connection, schema.observation).values(
-            calculation_id=calculation,
-            kind=kind,
-            attempt_id=attempt,
-            value=scalar(kind, values[kind]),
-            energy_zero=zero if kind == "E" else None,
-            blob_id=blob,
-            accepted=now(),
-        )
-        if connection.scalars(statement.returning(o.id)).one_or_none() is not None:
-            taken.append(kind)
-    return tuple(taken)
+    rows = [
+        {
+            "calculation_id": calculation,
+            "kind": kind,
+            "detail": "",
+            "attempt_id": attempt,
+            "value": scalar(kind, values[kind]),
+            "energy_zero": zero if kind == "E" else None,
+            "blob_id": blob,
+        }
+        for kind in KINDS
+        if kind in values
+    ]
+    if not rows:
+        return ()
+    statement = insert_new(connection, schema.observation).values(accepted=now())
+    taken = set(connection.scalars(statement.returning(schema.observation.c.kind), rows))
+    return tuple(k for k in KINDS if k in taken)
 
 
 def difference(connection: Connection, calculation: int, values: Mapping[str, Array]) -> dict[str, float]:

@@ -6,16 +6,17 @@ Every function runs in its caller's transaction.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from farfield.db import rollup, schema
 from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
+from farfield.db.requests import CANCEL, RETRY, asked
 
 __all__ = [
     "TRIED_AGAIN",
@@ -25,6 +26,7 @@ __all__ = [
     "StoredAnswer",
     "Streak",
     "answers",
+    "charge",
     "charges",
     "cost",
     "failure_messages",
@@ -40,20 +42,23 @@ TRIED_AGAIN = "tried again"
 @dataclass(frozen=True)
 class Missing:
     """A proposal that is not answered in full: the kinds not accepted yet, how often attempts of this campaign failed
-    by class since it was last told to try again, and the attempts (of any campaign) that are waiting or running."""
+    by class since it was last told to try again, and the attempts (of any campaign) that are waiting or running.
+    `cancelled`: a person gave it up."""
 
     ordinal: int
     calculation: str
     kinds: tuple[str, ...]
     failures: dict[str, int]
     open: tuple[int, ...]
+    cancelled: bool = False
 
 
 @dataclass(frozen=True)
 class StoredAnswer:
     """The accepted labels of the kinds a proposal asked for; `failure` is the class of this campaign's last failed
     attempt where a kind is missing, `message` what it said. `moments` (N,) in Bohr magnetons. `core_seconds` of the
-    attempts that brought the kinds, of any campaign; None where one is missing or has no time."""
+    attempts that brought the kinds, of any campaign; None where one is missing or has no time. `pending`, `dropped`:
+    for who tells it in continuous rounds: it may still come, it was taken back."""
 
     ordinal: int
     calculation: str
@@ -64,6 +69,8 @@ class StoredAnswer:
     message: str | None = None
     moments: Array | None = None
     core_seconds: float | None = None
+    pending: bool = False
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,12 @@ class Cost:
     by_state: dict[str, Share] = field(default_factory=dict)
 
 
-def missing(connection: Connection, campaign: int, number: int) -> list[Missing]:
-    """The proposals of a decision that miss a kind, by ordinal."""
+def missing(
+    connection: Connection, campaign: int, number: int, calculations: Collection[str] | None = None
+) -> list[Missing]:
+    """The proposals of a decision that miss a kind, by ordinal; of all, or of some `calculations` (keys)."""
     o = schema.observation.c
-    rows = _asked(connection, campaign, number)
+    rows = _asked(connection, campaign, number, calculations)
     there: set[tuple[int, str]] = set()
     for block in blocks(sorted({r.calculation_id for r in rows})):
         query = select(o.calculation_id, o.kind).where(o.calculation_id.in_(block), o.detail == "")
@@ -114,11 +123,21 @@ def missing(connection: Connection, campaign: int, number: int) -> list[Missing]
         kinds = tuple(k for k in r.kinds.split(",") if (r.calculation_id, k) not in there)
         if kinds:
             found.append((r, kinds))
-    calculations = sorted({r.calculation_id for r, _ in found})
-    failures = _failures(connection, campaign, calculations)
-    under_way = _open(connection, calculations)
+    if not found:
+        return []
+    ids = {r.calculation_id: r.key for r, _ in found}
+    words = asked(connection, campaign)
+    failures = _failures(connection, campaign, ids, words)
+    under_way = _open(connection, sorted(ids))
     return [
-        Missing(r.ordinal, r.key, kinds, failures.get(r.calculation_id, {}), tuple(under_way.get(r.calculation_id, ())))
+        Missing(
+            r.ordinal,
+            r.key,
+            kinds,
+            failures.get(r.calculation_id, {}),
+            tuple(under_way.get(r.calculation_id, ())),
+            r.key in words and words[r.key][0] == CANCEL,
+        )
         for r, kinds in found
     ]
 
@@ -129,12 +148,15 @@ def answers(connection: Connection, campaign: int, number: int) -> list[StoredAn
     known = labels(connection, {r.calculation_id for r in rows})
     last = _last_failures(connection, campaign, sorted({r.calculation_id for r in rows}))
     took = _times(connection, sorted({r.calculation_id for r in rows}))
+    words = asked(connection, campaign)
     out = []
     for r in rows:
         kinds = r.kinds.split(",")
         have = known[r.calculation_id].only(kinds) if r.calculation_id in known else None
         whole = have is not None and set(have.kinds) == set(kinds)
         failure, message = (None, None) if whole else last.get(r.calculation_id, (None, None))
+        if not whole and words.get(r.key, ("", 0.0))[0] == CANCEL:
+            failure, message = None, "cancelled by hand"
         if have is None:
             out.append(StoredAnswer(r.ordinal, r.key, failure=failure, message=message))
         else:
@@ -221,6 +243,19 @@ def charges(connection: Connection, campaign: int) -> dict[tuple[int, int] | Non
     return {None if r.number is None else (r.number, r.ordinal): Share(r.calls, float(r.seconds)) for r in rows}
 
 
+def charge(connection: Connection, campaign: int, number: int) -> Share:
+    """What the proposals of one decision were charged."""
+    a, p = schema.attempt.c, schema.proposal.c
+    row = connection.execute(
+        select(func.count(), func.coalesce(func.sum(a.core_seconds), 0.0))
+        .select_from(schema.proposal)
+        .join(schema.attempt, and_(a.calculation_id == p.calculation_id, a.proposal_id == p.id))
+        .where(p.decision_id == decision_row(connection, campaign, number))
+        .where(a.started.is_not(None), a.state != "running")
+    ).one()
+    return Share(row[0], float(row[1]))
+
+
 def _charged(*columns: Any) -> Select[Any]:
     """Calls that started, counted and summed; the rest of the query groups them."""
     a, c, p, s = schema.attempt.c, schema.calculation.c, schema.proposal.c, schema.structure.c
@@ -234,30 +269,46 @@ def _charged(*columns: Any) -> Select[Any]:
     )
 
 
-def _asked(connection: Connection, campaign: int, number: int) -> list[Row[Any]]:
+def _asked(
+    connection: Connection, campaign: int, number: int, calculations: Collection[str] | None = None
+) -> list[Row[Any]]:
     p, c = schema.proposal.c, schema.calculation.c
-    return list(
-        connection.execute(
-            select(p.ordinal, p.kinds, p.calculation_id, c.key)
-            .join(schema.calculation, c.id == p.calculation_id)
-            .where(p.decision_id == decision_row(connection, campaign, number))
-            .order_by(p.ordinal)
-        )
+    query = (
+        select(p.ordinal, p.kinds, p.calculation_id, c.key)
+        .join(schema.calculation, c.id == p.calculation_id)
+        .where(p.decision_id == decision_row(connection, campaign, number))
+        .order_by(p.ordinal)
     )
+    if calculations is None:
+        return list(connection.execute(query))
+    rows: list[Row[Any]] = []
+    for block in blocks(sorted(calculations)):
+        rows += connection.execute(query.where(c.key.in_(block)))
+    return sorted(rows, key=lambda r: int(r.ordinal))
 
 
-def _failures(connection: Connection, campaign: int, calculations: list[int]) -> Counts:
-    """Failed attempts by class; those of other campaigns, and those before a new start, burn no budget of this one."""
+def _failures(
+    connection: Connection, campaign: int, calculations: Mapping[int, str], words: Mapping[str, tuple[str, float]]
+) -> Counts:
+    """Failed attempts by class; those of other campaigns, those before a new start and those before a `farfield retry`
+    burn no budget of this one.
+
+    A lost worker counts where it died under the call: its node may have failed, or gone at its wall time, or the
+    controller was killed with it, and that says nothing of the calculation.
+    """
     a = schema.attempt.c
     again = _tried_again(connection, campaign)
     out: Counts = {}
-    for block in blocks(calculations):
-        for i, failure, n in connection.execute(
-            select(a.calculation_id, a.failure, func.count())
+    for block in blocks(sorted(calculations)):
+        for i, failure, created in connection.execute(
+            select(a.calculation_id, a.failure, a.created)
             .where(a.calculation_id.in_(block), a.campaign_id == campaign, a.state == "failed", a.created >= again)
-            .group_by(a.calculation_id, a.failure)
+            .where((a.failure != "worker lost") | a.message.startswith(schema.BLAMED, autoescape=True))
         ):
-            out.setdefault(i, {})[failure] = n
+            kind, said = words.get(calculations[i], ("", 0.0))
+            if kind != RETRY or created >= said:
+                counts = out.setdefault(i, {})
+                counts[failure] = counts.get(failure, 0) + 1
     return out
 
 

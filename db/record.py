@@ -5,13 +5,13 @@ A thin face of the files beside it; attempts and leases are in `claims`, selecti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
-from farfield.db import campaigns, decisions, force_constants, progress, rollup, schema
+from farfield.db import campaigns, decisions, force_constants, progress, requests, rollup, schema
 from farfield.db.blobs import load_blob, store_blob
 from farfield.db.calculations import calculation_ids, insert_new, oracle_id, store_calculations, store_oracle
 from farfield.db.campaigns import StoredCampaign, StoredEvent, plain_text
@@ -21,6 +21,8 @@ from farfield.db.engine import Database
 from farfield.db.force_constants import Part, StoredColumn
 from farfield.db.labels import Array, Labels, labels
 from farfield.db.progress import Cost, Missing, Share, StoredAnswer, Streak
+from farfield.db.requests import Wishes
+from farfield.db.sessions import Holder
 from farfield.errors import RecordError
 
 __all__ = ["Record"]
@@ -87,11 +89,25 @@ class Record:
         with self.database.write() as connection:
             return campaigns.request_stop(connection, name)
 
-    def stop_requested(self, campaign_id: int) -> bool:
-        """Whether a drain was asked for since the campaign was leased."""
-        c = schema.campaign.c
+    def wishes(self, campaign_id: int) -> Wishes:
+        """What people ask of the process that runs the campaign: see `requests`."""
         with self.database.read() as connection:
-            return bool(connection.scalars(select(c.stop_requested).where(c.id == campaign_id)).one())
+            return requests.wishes(connection, campaign_id)
+
+    def pause(self, name: str) -> Holder | None:
+        """Let the campaign buy nothing new until it is resumed; the process that runs it now, if any."""
+        with self.database.write() as connection:
+            return requests.pause(connection, name)
+
+    def resume(self, name: str) -> tuple[bool, Holder | None]:
+        """End a pause; whether there was one, and the process that runs the campaign now, if any."""
+        with self.database.write() as connection:
+            return requests.resume(connection, name)
+
+    def ask_calculations(self, campaign_id: int, kind: str, keys: Sequence[str]) -> list[int]:
+        """Ask that calculations be tried anew or given up; their open attempts: see `requests.ask_calculations`."""
+        with self.database.write() as connection:
+            return requests.ask_calculations(connection, campaign_id, kind, keys)
 
     def event(self, campaign_id: int, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
         """Append a line to the campaign's diary."""
@@ -118,6 +134,14 @@ class Record:
         with self.database.read() as connection:
             return decisions.decisions(connection, campaign_id)
 
+    def last_number(self, campaign_id: int) -> int | None:
+        """The number of the newest decision, None before the first."""
+        d = schema.decision.c
+        with self.database.read() as connection:
+            query = select(func.max(d.number)).where(d.campaign_id == campaign_id)
+            number: int | None = connection.scalars(query).one()
+            return number
+
     def last_decision(self, campaign_id: int) -> StoredDecision | None:
         """The decision that a resumed campaign goes on with."""
         d = schema.decision.c
@@ -126,10 +150,10 @@ class Record:
             number = connection.scalars(query).one_or_none()
             return None if number is None else decisions.decisions(connection, campaign_id, first=number)[0]
 
-    def missing(self, campaign_id: int, number: int) -> list[Missing]:
-        """The proposals of a decision that miss a kind: see `progress.Missing`."""
+    def missing(self, campaign_id: int, number: int, calculations: Collection[str] | None = None) -> list[Missing]:
+        """The proposals of a decision that miss a kind, of all or of some calculations: see `progress.Missing`."""
         with self.database.read() as connection:
-            return progress.missing(connection, campaign_id, number)
+            return progress.missing(connection, campaign_id, number, calculations)
 
     def answers(self, campaign_id: int, number: int) -> list[StoredAnswer]:
         """The accepted labels for each proposal of a decision, by ordinal."""
@@ -160,6 +184,11 @@ class Record:
         """The same by proposal (decision, ordinal); calls outside a decision under None."""
         with self.database.read() as connection:
             return progress.charges(connection, campaign_id)
+
+    def charge(self, campaign_id: int, number: int) -> Share:
+        """What the proposals of one decision were charged."""
+        with self.database.read() as connection:
+            return progress.charge(connection, campaign_id, number)
 
     # -- calculations outside a decision, and derived observations -------------------------------------------------
 

@@ -34,6 +34,7 @@ from sqlalchemy.types import TypeDecorator
 from farfield.oracles.oracle import FAILURES
 
 __all__ = [
+    "BLAMED",
     "OPEN",
     "REVISION",
     "STATES",
@@ -66,6 +67,8 @@ STATES: tuple[str, ...] = ("waiting", "running", "finished", "superseded", "fail
 """States of an attempt (decisions A5)."""
 OPEN: tuple[str, ...] = ("waiting", "running")
 """States of an attempt that is still under way."""
+BLAMED = "the call ended without an answer"
+"""How the message of a `worker lost` begins that counts against the calculation too: its worker died under it."""
 
 
 class Json(TypeDecorator[Any]):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from farfield.errors import OracleCrash, OracleError, OracleTimeout
 from farfield.oracles import gate
 from farfield.oracles.child import decode_answer, encode_call, encode_hello
+from farfield.oracles.leftovers import reap_leftovers
 from farfield.oracles.scratch import Scratch
 from farfield.oracles.supervisor import REPLY, REQUEST
 
@@ -182,6 +183,7 @@ class Sandbox:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
+        reap_leftovers()
         self._folder.mkdir(parents=True, exist_ok=True)
         _open.add(self)
         settings = {
@@ -250,6 +252,8 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.returncode < 0:  # it was killed, by us or by others, and could not clean up
+            reap_leftovers()
 
 
 def _died(facts: Mapping[str, Any]) -> str:

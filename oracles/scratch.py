@@ -44,10 +44,13 @@ class Scratch:
         output = self._output()
         if self.parent is not None and output.strip():
             logs = self.parent / "output"
-            logs.mkdir(parents=True, exist_ok=True)
-            (logs / f"{call}.log").write_bytes(output)
-            for old in _newest_first(logs)[KEPT_LOGS:]:
-                old.unlink(missing_ok=True)
+            try:
+                logs.mkdir(parents=True, exist_ok=True)
+                (logs / f"{call}.log").write_bytes(output)
+                for old in _newest_first(logs)[KEPT_LOGS:]:
+                    old.unlink(missing_ok=True)
+            except OSError:
+                (logs / f"{call}.log").unlink(missing_ok=True)  # a full disk: the answer counts, not what was printed
 
     def dropped(self, folder: Path) -> None:
         """The call ended without a verdict: its folder goes."""

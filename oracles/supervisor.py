@@ -12,6 +12,7 @@ Run as ``python -I -S supervisor.py SETTINGS CHILD-COMMAND...``. The worker impo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -36,6 +37,8 @@ IDLE_TICK = 1.0
 """The same between calls, when a process that the oracle left behind may still grow."""
 KILL_PATIENCE = 5.0
 """Seconds to wait for killed processes to go; one that hangs in the kernel may take longer."""
+MARK = "FARFIELD_SUPERVISOR"
+"""Environment variable by which all that a supervisor started is known, should it be killed itself (`leftovers`)."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -101,6 +104,23 @@ def kill_all() -> None:
         if not reap():
             return
         time.sleep(0.005)
+
+
+def started(pid: int) -> str | None:
+    """Start time of a process, ticks since boot; None when it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def identity(pid: int) -> tuple[str, str, str, str]:
+    """Boot id, pid namespace, pid and start time: no two processes share all four."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read().strip()
+    return boot, os.readlink(f"/proc/{pid}/ns/pid"), str(pid), started(pid) or ""
 
 
 def clean(folder: str, log: str) -> None:
@@ -310,6 +330,8 @@ def main() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = json.loads(sys.argv[1])
+    with contextlib.suppress(OSError):  # not Linux
+        os.environ[MARK] = "/".join(identity(os.getpid()))
     try:
         Supervisor(sys.argv[2:], settings).serve()
     except BrokenPipeError:

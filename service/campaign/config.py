@@ -17,13 +17,14 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from farfield.errors import ConfigError
 from farfield.service.campaign import structures, wording
+from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.campaign.sections import (
     BudgetSection,
     CampaignSection,
-    ClusterSection,
     CostSection,
     DatabaseSection,
     DatasetSection,
+    DecisionsSection,
     DefectSection,
     HostSection,
     OracleSection,
@@ -45,6 +46,7 @@ __all__ = [
     "CostSection",
     "DatabaseSection",
     "DatasetSection",
+    "DecisionsSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -53,7 +55,17 @@ __all__ = [
     "TargetSection",
 ]
 
-MAY_CHANGE = ("budget", "cluster", "database", "run", "oracle.wall_time", "oracle.memory", "surrogate.max_level")
+MAY_CHANGE = (
+    "budget",
+    "cluster",
+    "database",
+    "decisions.after",
+    "decisions.every",
+    "run",
+    "oracle.wall_time",
+    "oracle.memory",
+    "surrogate.max_level",
+)
 """What a resumed campaign may change: nothing here alters a decision's inputs.
 
 The largest basis may change because it matters only where it would grow beyond it, and there the campaign has ended.
@@ -74,6 +86,7 @@ class CampaignConfig(Section):
         description='reference phases by species: C = "diamond.cif" (bought from the oracle), or eV per atom, C = -9.1',
     )
     cost: CostSection = CostSection()
+    decisions: DecisionsSection = DecisionsSection()
     budget: BudgetSection = BudgetSection()
     cluster: ClusterSection = ClusterSection()
     database: DatabaseSection = DatabaseSection()
@@ -145,6 +158,7 @@ class CampaignConfig(Section):
                     f"use {', '.join(defect.species(host))}",
                     key=f"references.{species}",
                 )
+        self.cluster.check(self.oracle.memory)
         level = self.surrogate.first_level(len(defect.species(host)))
         if self.surrogate.max_level < level:
             raise ConfigError(

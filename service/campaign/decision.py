@@ -76,6 +76,7 @@ class Answer:
     `moments` (N,) in Bohr magnetons, where the oracle gives them. `core_seconds`: what the attempts that brought
     all the kinds asked for took; None where a kind is missing or no time is known.
 
+    `pending`: it may still come. `dropped`: it was taken back before it began, for it no longer paid.
     `calculation` is its key in the record; `failure` the failure class when its budget is spent, and `message` what the
     last failed call said.
     """
@@ -89,6 +90,8 @@ class Answer:
     message: str | None = None
     moments: Array | None = None
     core_seconds: float | None = None
+    pending: bool = False
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class DerivedForceConstants:
     """An FC observation for the record (decisions A2): one column of the undisplaced cell `atoms`.
 
     `column` (N, 3) in eV/Å^2 for `site` moved along unit `direction` by `step` Å; `parts` lists (proposal ordinal,
-    signed step, rotation (3, 3) that maps it onto this column's sign, the identity where it was bought).
+    signed step, rotation (3, 3) that maps it onto this column's sign, the identity where it was bought) of `decision`.
     """
 
     atoms: Atoms
@@ -105,6 +108,7 @@ class DerivedForceConstants:
     step: float
     column: Array
     parts: tuple[tuple[int, float, tuple[tuple[float, ...], ...]], ...]
+    decision: int
 
 
 @dataclass(frozen=True)

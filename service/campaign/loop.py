@@ -16,6 +16,7 @@ from dataclasses import replace
 from farfield.errors import CampaignError
 from farfield.service.campaign import ending, lattice
 from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.continuous import SPECULATIVE, Earlier, needed, open_now, split, still_open
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Stop
 from farfield.service.campaign.inquiry import REFUTED, Inquiry, held_pairs
 from farfield.service.campaign.losses import RESTARTS, fatal
@@ -25,6 +26,7 @@ from farfield.service.campaign.opening import check_oracle
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.proposing import Proposing
 from farfield.service.campaign.rounds import Rounds
+from farfield.service.campaign.speculation import relative_cost
 from farfield.service.campaign.state import State
 from farfield.service.estimates import Estimate, LatticeOperator
 from farfield.service.estimates.solution import Solution
@@ -86,15 +88,26 @@ class Loop:
         if self._stop is not None:
             return self._stop
         standing = self.problem, self.oracle, self.observed, self.state, self._told, self.solution
-        proposing = Proposing(*standing)
+        proposing = Proposing(*standing, self._rounds.posterior if self._rounds else None)
         if self._inquiry is not None and self._inquiry.open and self.surrogate is not None:
             return proposing.inquiry(*self._inquiry.proposals(self.observed, self.surrogate))
         return proposing.decision(self._rounds.action if self._rounds else None)
 
-    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
+    @property
+    def open_places(self) -> set[tuple[int, int]]:
+        """(decision, ordinal) of what had not come when the last told decision was told, in continuous rounds."""
+        return {(int(n), int(k)) for n, k, _ in self.state.open}
+
+    def needs(self, decision: Decision) -> set[int]:
+        """Ordinals of `decision` without which there is no next one, in continuous rounds."""
+        strains = {p.ordinal for p in decision.proposals if p.role == "strain"}
+        return needed(decision) | (set() if self.observed.strains else strains)  # the first estimate reads the first
+
+    def tell(self, decision: Decision, answers: Sequence[Answer], earlier: Earlier = ()) -> None:
         """Take the answers to `decision`, one per proposal in any order; estimate, refit and choose what is next.
 
-        Raises CampaignError for a decision out of order or answers that do not match its proposals.
+        In continuous rounds answers may be pending; `earlier` then has the answers to what was open of the decisions
+        before. Raises CampaignError for a decision out of order or answers that do not match its proposals.
         """
         if decision.number != self._told:
             raise CampaignError(f"decision {self._told} is next, not {decision.number}; tell decisions in order")
@@ -105,7 +118,13 @@ class Loop:
         if self._inquiry is not None:
             self._inquiry.notes.clear()
         self._derived = []
+        self.state.open, self.state.taken_back = open_now(decision, answers, earlier), []
+        self._spend(decision)
+        for late, told in earlier:
+            self._catch_up(*split(late, told))
+        decision, answers = split(decision, answers)
         self._take(decision, answers)
+        self.observed.reorder()
         if self._stop is None:
             if self.state.phase == "lattice":
                 self._open(decision)
@@ -156,25 +175,46 @@ class Loop:
         loop.state.noise = loop.state.noise or declared(oracle)
         loop.problem = Problem(config, *loop.state.geometry, loop.state.edge, tuple(loop.state.phases.items()))
         loop.observed.withdrawn = set(loop.state.withdrawn)
-        for decision, answer, following in zip(decisions[:-1], answers, decisions[1:], strict=False):
-            loop.observed.add(decision, as_read(answer, following.inputs, loop.observed.withdrawn))
+        out = {(int(n), int(k)) for n, k, _ in loop.state.open}
+        for decision, answer in zip(decisions[:-1], answers, strict=False):
+            read = as_read(answer, decisions[-1].inputs, loop.observed.withdrawn)
+            loop.observed.add(*split(decision, [replace(a, pending=(decision.number, a.ordinal) in out) for a in read]))
         loop._told = len(decisions) - 1
         loop.observed.hold(held_pairs(loop.state, decisions, answers))
         if loop.state.phase == "rounds":
             loop._start_rounds()
         if len(answers) == len(decisions):
-            loop.tell(decisions[-1], answers[-1])
+            loop.tell(decisions[-1], answers[-1], still_open(loop.state, decisions, answers))
         return loop
+
+    def _catch_up(self, decision: Decision, answers: Sequence[Answer]) -> None:
+        """Labels of an earlier decision that have come since; those far off the prediction are put in doubt."""
+        self.observed.add(decision, answers)
+        self._derived += self.observed.derived(self.problem.host, decision.number)
+        self._lose(decision)
+        if self._inquiry is not None and self.surrogate is not None:
+            self._inquiry.examine(decision, answers, self.observed, self.surrogate, FITTED)
 
     def _take(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.observed.add(decision, answers)
-        self._derived = self.observed.derived(self.problem.host, decision.number)
+        self._derived += self.observed.derived(self.problem.host, decision.number)
         out = {a.ordinal for a in answers if a.calculation in self.observed.withdrawn}
         lost = {p.role for p, _ in self.observed.failures if p in decision.proposals}
         lost |= {p.role for p in decision.proposals if p.ordinal in out}
         if "verification" in {p.role for p in decision.proposals}:
             self.state.unanswered = self.state.unanswered + 1 if "verification" in lost else 0
-        if (loss := fatal(decision, self.observed, self.state.unanswered, self.state.restarts)) is not None:
+        self._lose(decision)
+
+    def _spend(self, decision: Decision) -> None:
+        """Count what `decision` asked for, and the speculative part of it."""
+        calls = [(len(p.atoms), p.role, p.term) for p in decision.proposals]
+        self.state.spent += relative_cost(self.problem, [(n, role) for n, role, _ in calls])
+        self.state.speculated += relative_cost(self.problem, [(n, r) for n, r, term in calls if term == SPECULATIVE])
+
+    def _lose(self, decision: Decision) -> None:
+        """The end, where `decision` lost what the campaign cannot do without; what may still come is not lost."""
+        loss = fatal(decision, self.observed, self.state.unanswered, self.state.restarts)
+        if loss is not None and [decision.number, loss[0].role] not in [[n, r] for n, _, r in self.state.open]:
             self._stop = ending.no_answer(*loss)
 
     def _leave(self, left: Observed, gone: Sequence[Label]) -> None:

@@ -46,7 +46,7 @@ def fatal(decision: Decision, observed: Observed, unanswered: int, restarts: int
     `unanswered`: verification calls in a row, this one included, that had no answer. `restarts`: how often the first
     cells were asked anew.
     """
-    lost = [(p, a) for p, a in observed.failures if p in decision.proposals]
+    lost = [(p, a) for p, a in observed.failures if not a.dropped and any(p is q for q in decision.proposals)]
     for loss in lost:
         if not _bearable(loss[0].role, decision, observed, lost, unanswered, restarts):
             return loss

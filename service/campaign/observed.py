@@ -234,6 +234,10 @@ class Observed:
         )
         return left, gone
 
+    def reorder(self) -> None:
+        """Labels of an earlier decision that came late go to their place in the order of the record."""
+        self._sort([*self.defects, *self.strains, *self.constants, *self.aside])
+
     def hold(self, doubted: Mapping[str, tuple[Proposal, Answer]]) -> None:
         """Put the labels of `doubted` calculations aside, with the proposal and answer of each."""
         self.held.update(doubted)
@@ -282,6 +286,7 @@ class Observed:
                         label.step,
                         cell.column(d, label.step, forces),
                         tuple(parts),
+                        number,
                     )
                 )
         return out

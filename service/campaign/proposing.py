@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from farfield.oracles.mesh import KEY
 from farfield.service.campaign import lattice
+from farfield.service.campaign.continuous import OPEN, TAKEN_BACK
 from farfield.service.campaign.decision import Decision, OracleInfo, Proposal
 from farfield.service.campaign.noise import BASE
 from farfield.service.campaign.observed import Observed
 from farfield.service.campaign.problem import Problem
 from farfield.service.campaign.sections import PhaseSection
+from farfield.service.campaign.speculation import ahead
 from farfield.service.campaign.state import State
 from farfield.service.cells import DefectCell, ForceConstantCell, Size
 from farfield.service.cells.folding import folded_cell
@@ -43,6 +46,7 @@ from farfield.service.proposals.opening import (
     strain_cells,
 )
 from farfield.service.proposals.verification import rounded
+from farfield.service.surrogate import Posterior
 
 __all__ = ["Proposing"]
 
@@ -68,11 +72,12 @@ class Proposing:
         state: State,
         number: int,
         solution: Solution | None = None,
+        posterior: Callable[[], tuple[Posterior, NDArray[np.float64]]] | None = None,
     ) -> None:
         self.problem, self.oracle, self.observed, self.state, self.number = problem, oracle, observed, state, number
         self.kinds = tuple(k for k in ("E", "F", "V") if k in oracle.supports)
         self.rng = np.random.default_rng([problem.config.campaign.seed, number])
-        self.solution = solution
+        self.solution, self.posterior = solution, posterior
 
     def decision(self, action: Action | None) -> Decision:
         """The decision of the current phase; `action` steers the rounds."""
@@ -155,6 +160,8 @@ class Proposing:
         elif action.fc_size is None:
             s.verification = None
             out += self._repair()
+        if p.config.decisions.speculation and self.posterior is not None and self.solution is not None:
+            out += ahead(p, s, self.solution, *self.posterior(), out, self.kinds, self.number)
         return action.reason, out
 
     def _repair(self) -> list[Candidate]:
@@ -246,6 +253,8 @@ class Proposing:
                 "lattice_constant": self.state.lattice_constant,
                 "oracle_noise": None if self.state.noise is None else self.state.noise.to_json(),
                 "relative_cost": total / smallest,
+                **({OPEN: sorted({int(n) for n, _, _ in self.state.open})} if self.state.open else {}),
+                **({TAKEN_BACK: self.state.taken_back} if self.state.taken_back else {}),
                 **({"core_seconds": total} if isinstance(cost, FittedCost) and cost.timed else {}),
                 **{k: v for k, v in solution.items() if k != "weights"},
             },

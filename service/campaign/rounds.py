@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from farfield.errors import CampaignError
 from farfield.service.campaign import ending, growth, noise, target_size
 from farfield.service.campaign.assessment import Assessment, assess
+from farfield.service.campaign.continuous import unpaying
 from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.campaign.observed import DefectLabel, Label, Observed
 from farfield.service.campaign.problem import Problem
@@ -25,7 +29,7 @@ from farfield.service.estimates import Estimate
 from farfield.service.estimates.solution import Solution
 from farfield.service.proposals import choose
 from farfield.service.proposals.choice import Action, Facts, name
-from farfield.service.surrogate import LEVELS
+from farfield.service.surrogate import LEVELS, Posterior
 
 __all__ = ["REPAIRS", "Rounds"]
 
@@ -95,7 +99,15 @@ class Rounds:
             self._write(estimate, self.stop.reason)
             return
         self.state.eta_previous = estimate.eta_geo
-        self._proceed(choose(estimate, self._facts()), decision, label, estimate)
+        small = estimate.guarded_geo <= self.config.target.tol_geo
+        self.state.taken_back = unpaying(self.state, small, within=False)
+        action = choose(estimate, self._facts())
+        if action.strain and "strain" in self._open_roles:
+            text = f"V tail dominates, and strained cells are under way: verify on {name(self._facts().next_rung)}"
+            action = replace(action, strain=False, reason=text)
+        if self.state.taken_back and "force constants" in self._open_roles and self.observed.constants:
+            self.state.fc_size = self.observed.constants[-1].size  # may be asked for again
+        self._proceed(action, decision, label, estimate)
 
     def _summary(self, number: int, label: DefectLabel, result: Assessment) -> Estimate:
         if self.current is None:
@@ -181,12 +193,15 @@ class Rounds:
         if estimate is not None and self.action is not None:
             self._write(estimate, self.action.reason)
 
-    def _fit(self, seed: int) -> Refit:
+    def _trained(self) -> TrainingSet:
         if self._training is None:
             p = self.problem
             at_rest = self.config.host.lattice_constant == "oracle"
             self._training = TrainingSet(p.basis(self.state.level), p.host, p.defect, p.regressor, at_rest=at_rest)
-        return refit(self.state, self.observed, self.problem, self._training, self._reference, seed)
+        return self._training
+
+    def _fit(self, seed: int) -> Refit:
+        return refit(self.state, self.observed, self.problem, self._trained(), self._reference, seed)
 
     def _limited(self, estimate: Estimate) -> bool:
         """Whether the largest basis allowed does not learn what is bought: the end, with the surrogate as estimated."""
@@ -242,7 +257,19 @@ class Rounds:
         larger = next_complete(host, s.fc_size) if s.fc_size else None
         if larger is not None and any(a > b for a, b in zip(larger, self.problem.target.size, strict=True)):
             larger = None
+        if "force constants" in self._open_roles:
+            larger = None  # the last ones have not come yet
         return Facts(s.fit_fc, s.fit_v, s.fc_boost, s.fc_size, larger, rung, self.config.target.tol_geo)
+
+    @property
+    def _open_roles(self) -> set[str]:
+        return {str(role) for _, _, role in self.state.open}
+
+    def posterior(self) -> tuple[Posterior, NDArray[np.float64]]:
+        """The posterior of all that is observed now, with the weights of the round's fit, and the host's energy row."""
+        training = self._trained()
+        training.update(self.observed, self._reference)
+        return training.fit(dict(self.state.solution["weights"]), self._reference)[0], training.host_row
 
     @property
     def _reference(self) -> float:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetSection",
     "CampaignSection",
-    "ClusterSection",
     "CostSection",
     "DatabaseSection",
     "DatasetSection",
+    "DecisionsSection",
     "DefectSection",
     "HostSection",
     "OracleSection",
@@ -28,6 +28,7 @@ __all__ = [
     "Section",
     "SurrogateSection",
     "TargetSection",
+    "listed",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -60,7 +61,7 @@ class CampaignSection(Section):
         return name
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """One text where a list of texts is asked."""
     return (value,) if isinstance(value, str) else value
 
@@ -68,7 +69,7 @@ def _listed(value: Any) -> Any:
 class HostSection(Section):
     """The perfect crystal."""
 
-    species: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    species: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=("Cu",), min_length=1, description="one element; two for rocksalt and b2"
     )
     lattice: str = Field(default="fcc", description="fcc, bcc, hcp, diamond, zincblende, rocksalt or b2")
@@ -246,6 +247,31 @@ class CostSection(Section):
     exponent: float = Field(default=2.5, ge=0, le=6, description="1 for a force field, 2.5 for plane waves")
 
 
+class DecisionsSection(Section):
+    """When the next decision is made."""
+
+    rounds: Literal["barrier", "continuous"] = Field(
+        default="barrier",
+        description="barrier: when every call of the last has ended; continuous: after a count or an interval",
+    )
+    after: int = Field(
+        default=1, ge=1, description="continuous: once so many calls came, its verification call among them"
+    )
+    every: Positive = Field(default=60.0, description="continuous: or so many minutes after the last, once it came")
+    speculation: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="continuous: share of the cost spent on calls ahead of the loop, where they teach enough",
+    )
+
+    @model_validator(mode="after")
+    def _only_continuous(self) -> DecisionsSection:
+        if self.speculation and self.rounds != "continuous":
+            raise ValueError('decisions.speculation is for decisions.rounds = "continuous"; set one of the two')
+        return self
+
+
 class BudgetSection(Section):
     """Limits; a spent one ends the campaign with its best estimate, exit code 3."""
 
@@ -254,21 +280,16 @@ class BudgetSection(Section):
     wall_clock: Positive | None = Field(default=None, description="hours since this `farfield run` began")
 
 
-class ClusterSection(Section):
-    """Where oracle calls run."""
-
-    workers: int = Field(default=2, ge=1, le=256, description="worker processes of a local cluster, one thread each")
-    scheduler: str | None = Field(default=None, description="address of a running Dask scheduler, e.g. tls://host:8786")
-    insecure: bool = Field(default=False, description="allow plain tcp to another host")
-
-
 class DatabaseSection(Section):
     """The record."""
 
     url: str | None = Field(
         default=None, description="SQLAlchemy URL; else $FARFIELD_DATABASE, else the file campaign.db in the run folder"
     )
-    patience: Positive = Field(default=30.0, description="how long a worker retries when the database is away, minutes")
+    patience: Positive = Field(default=30.0, description="how long a database that is away is waited for, minutes")
+    heartbeat: float = Field(
+        default=15.0, gt=0, le=15, description="seconds between signs of life; a worker that misses four is lost"
+    )
 
 
 class DatasetSection(Section):

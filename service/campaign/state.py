@@ -33,6 +33,9 @@ class State:
     and V rows are in the fit; `fc_boost` multiplies w_FC. `level`, `enlarged`: the basis and how often it grew;
     `restarts`: how often the first cells were asked anew, as none was left.
     `stalls`: successive rungs on which the refit did not halve the core residual.
+    `open`: [decision, ordinal, role] of what had not come when the last decision was told (continuous rounds), and
+    `taken_back` what of that no longer pays; `spent` and `speculated`: relative cost of all proposals so far and of the
+    speculative ones.
     `withdrawn`: calculations kept out of fits; `suspects`: answers that were in doubt, with their verdicts. `noise`:
     the oracle's, None before it is measured and in states stored by earlier versions. `solution`: scalars of the
     round's surrogate. Arrays: `u` (N, 3) Å in the target cell, `coefficients` (K,), `old_u` of the round before,
@@ -59,6 +62,10 @@ class State:
     restarts: int = 0
     eta_previous: float | None = None
     verification: int | None = None
+    open: list[list[int | str]] = field(default_factory=list)
+    taken_back: list[list[int]] = field(default_factory=list)
+    spent: float = 0.0
+    speculated: float = 0.0
     withdrawn: list[str] = field(default_factory=list)
     suspects: list[dict[str, Any]] = field(default_factory=list)
     noise: Noise | None = None

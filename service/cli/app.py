@@ -14,19 +14,22 @@ from typer.core import TyperGroup
 
 from farfield.errors import FarfieldError
 from farfield.service.cli import (
+    calls,
     database,
     dataset,
     export,
     importing,
     init,
     listing,
+    log,
     oracle,
     plan,
     report,
     run,
     status,
-    stop,
+    steering,
     verify,
+    watch,
     withdraw,
 )
 
@@ -100,7 +103,13 @@ app.command("init")(init.init)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("status")(status.status)
-app.command("stop")(stop.stop)
+app.command("watch")(watch.watch)
+app.command("log")(log.log)
+app.command("pause")(steering.pause)
+app.command("resume")(steering.resume)
+app.command("stop")(steering.stop)
+app.command("retry")(calls.retry)
+app.command("cancel")(calls.cancel)
 app.command("withdraw")(withdraw.withdraw)
 app.command("report")(report.report)
 app.command("ls")(listing.ls)

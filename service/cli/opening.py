@@ -22,7 +22,7 @@ def open_campaign(
     from farfield.oracles import registry
     from farfield.service.campaign.config import CampaignConfig
     from farfield.service.campaign.loop import Loop
-    from farfield.service.runner.clusters import check_address
+    from farfield.service.runner.addresses import check_address
     from farfield.service.runner.recording import oracle_info
 
     config = CampaignConfig.load(file).with_cluster(workers=workers, scheduler=scheduler)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from farfield.db.decisions import StoredProposal
     from farfield.db.record import Record
     from farfield.oracles.noise import Noise
     from farfield.service.campaign.decision import Proposal
+    from farfield.service.cells import Size
     from farfield.service.estimates import Estimate
 
 __all__ = [
@@ -46,7 +46,8 @@ class Round:
     """One line: what a decision bought, its oracle core-seconds, and the estimate it gave (None before there is one).
 
     `reason` is why the next choice is made, where an estimate says it, else why this one was. `basis` is that of the
-    surrogate that made the decision, None before the first; `noise` the oracle's, None before it was measured.
+    surrogate that made the decision, None before the first; `noise` the oracle's, None before it was measured; `size`
+    the number of proposals.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Round:
     estimate: Estimate | None
     basis: BasisUsed | None = None
     noise: Noise | None = None
+    size: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -64,33 +66,35 @@ class Round:
         return {**asdict(self), "estimate": estimate}
 
 
-def bought(proposals: Iterable[Proposal | StoredProposal]) -> tuple[str, str]:
+def bought(proposals: Iterable[Proposal]) -> tuple[str, str]:
     """The cells and the kinds of a decision in short: ("4x4x4, 1x1x1", "1 EFV, 2 FC")."""
+    return described((p.rung, p.role, p.kinds, 1) for p in proposals)
+
+
+def described(groups: Iterable[tuple[Size, str, tuple[str, ...], int]]) -> tuple[str, str]:
+    """The same of (supercell, role, kinds, count)."""
     cells: dict[str, None] = {}
     kinds: Counter[str] = Counter()
-    for p in proposals:
-        cells["{}x{}x{}".format(*p.rung)] = None
-        kinds["FC" if p.role == "force constants" else "".join(p.kinds)] += 1
+    for rung, role, asked, count in groups:
+        cells["{}x{}x{}".format(*rung)] = None
+        kinds["FC" if role == "force constants" else "".join(asked)] += count
     return ", ".join(cells), ", ".join(f"{n} {k}" for k, n in kinds.items())
 
 
-def stored_rounds(record: Record, campaign: int) -> list[Round]:
-    """The rounds of a campaign as the database has them, oldest first."""
+def stored_rounds(record: Record, campaign: int, last: int | None = None) -> list[Round]:
+    """The rounds of a campaign as the database has them, oldest first, or the `last` few."""
+    from farfield.db.overview import rounds
     from farfield.service.estimates import Estimate
 
-    estimates = record.estimates(campaign)
-    seconds: dict[int, float] = {}
-    for place, share in record.charges(campaign).items():
-        if place is not None:
-            seconds[place[0]] = seconds.get(place[0], 0.0) + share.core_seconds
+    with record.database.read() as connection:
+        stored = rounds(connection, campaign, last)
     out = []
-    for d in record.decisions(campaign):
-        stored = estimates.get(d.number)
-        estimate = None if stored is None else Estimate.from_json(stored)
-        reason = estimate.reason if estimate is not None and estimate.reason else d.reason
-        basis = basis_of(d.summary)
-        spent = seconds.get(d.number, 0.0)
-        out.append(Round(d.number, *bought(d.proposals), spent, reason, estimate, basis, noise_of(d.summary)))
+    for r in stored:
+        estimate = None if r.estimate is None else Estimate.from_json(r.estimate)
+        reason = estimate.reason if estimate is not None and estimate.reason else r.reason
+        what = described((g.rung, g.role, g.kinds, g.count) for g in r.groups)
+        basis, noise, size = basis_of(r.summary), noise_of(r.summary), sum(g.count for g in r.groups)
+        out.append(Round(r.number, *what, r.core_seconds, reason, estimate, basis, noise, size))
     return out
 
 

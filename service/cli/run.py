@@ -44,6 +44,8 @@ def run(
     from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.rounds import stored_rounds
     from farfield.service.runner.clusters import connect
+    from farfield.service.runner.logs import logged_to
+    from farfield.service.runner.orders import logs_of
     from farfield.service.runner.recording import start_loop
     from farfield.service.runner.refusal import refuse_change
     from farfield.service.runner.runner import Runner
@@ -64,12 +66,14 @@ def run(
         try:
             with (
                 Display(console, title, known) as display,
-                connect(config.cluster, one_host=database.dialect == "sqlite") as client,
+                connect(
+                    config.cluster, one_host=database.dialect == "sqlite", base=config.base, folder=config.folder
+                ) as cluster,
             ):
                 runner = Runner(
-                    config, database, client, oracle, start, listener=display, accept_version=accept_version
+                    config, database, cluster, oracle, start, listener=display, accept_version=accept_version
                 )
-                with _interrupts(runner, console):
+                with _interrupts(runner, console), logged_to(logs_of(config), "controller"):
                     result = runner.run()
         except KeyboardInterrupt:
             console.print(f"Stopped at once. Everything bought is recorded; farfield run {file} resumes.")

@@ -65,9 +65,14 @@ def verify(
             raise typer.Exit(1)
         with (
             Session(Claims(database)),
-            connect(config.with_cluster(workers=1).cluster, one_host=database.dialect == "sqlite") as client,
+            connect(
+                config.with_cluster(workers=1).cluster,
+                one_host=database.dialect == "sqlite",
+                base=config.base,
+                folder=config.folder,
+            ) as cluster,
         ):
-            buy = Buyer(config, database, client, oracle, stored.id)
+            buy = Buyer(config, database, cluster, oracle, stored.id)
             truth = true_errors(loop, buy, Estimate.from_json(estimates[max(estimates)]))
         cost = record.cost(stored.id).by_role.get("verify")
         record.event(stored.id, "verified", _sentence(truth), truth.to_json())

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CostModel", "FittedCost", "Law", "PowerCost", "Timing", "cost_model", "fit_cost"]
+__all__ = ["CostModel", "FittedCost", "Law", "PowerCost", "Timing", "cost_from_json", "cost_model", "fit_cost"]
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,8 @@ SMALLEST = 8
 """N0: below this many atoms the k-point mesh keeps a call from getting cheaper."""
 CONSTANTS, CELLS = "FC", "EFV"
 """The two groups of calls: displaced cells of the perfect crystal converge faster than defect and strained cells."""
+DECLARED = 2.5
+"""The exponent of a stored model that names none."""
 ENOUGH = 3
 """Timed sizes from which the exponent is fitted; before, it is the declared one."""
 EXPONENTS = 0.0, 6.0
@@ -117,6 +119,11 @@ class FittedCost:
 def cost_model(model: str, exponent: float, timings: Iterable[Timing]) -> PowerCost | FittedCost:
     """The cost model of `[cost]`: "power" with the declared exponent, or "fitted" from `timings`."""
     return PowerCost(exponent) if model == "power" else fit_cost(timings, exponent)
+
+
+def cost_from_json(data: Mapping[str, Any]) -> PowerCost | FittedCost:
+    """The cost model that a decision was stored with."""
+    return FittedCost.from_json(data) if data["model"] == "fitted" else PowerCost(float(data.get("exponent", DECLARED)))
 
 
 def fit_cost(timings: Iterable[Timing], exponent: float) -> FittedCost:

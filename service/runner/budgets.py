@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from farfield.db.progress import Missing
 from farfield.oracles.oracle import FAILURES
 from farfield.service.campaign.config import BudgetSection
 
-__all__ = ["ATTEMPTS", "FRUITLESS", "LIMITED", "Budget", "order_of", "spent_class"]
+__all__ = ["ATTEMPTS", "CANCELLED", "FRUITLESS", "LIMITED", "Budget", "given_up", "order_of", "spent_class"]
 
 ATTEMPTS: dict[str, int] = {
     "worker lost": 6,
@@ -36,6 +37,14 @@ LIMITED = {f: ATTEMPTS[f] for f in ("timed out", "out of memory")}
 def spent_class(failures: Mapping[str, int]) -> str | None:
     """The failure class whose budget is spent, if any; `failures` counts a calculation's failed attempts by class."""
     return next((f for f, n in failures.items() if n >= ATTEMPTS.get(f, 1)), None)
+
+
+CANCELLED = "cancelled"
+
+
+def given_up(m: Missing) -> str | None:
+    """Why a calculation is asked no more: the failure class whose budget is spent, `CANCELLED`; None while it is."""
+    return CANCELLED if m.cancelled else spent_class(m.failures)
 
 
 def order_of(failures: Mapping[str, int]) -> int:

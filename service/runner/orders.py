@@ -11,7 +11,7 @@ from farfield.db.identity import structure_bytes
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.runner.task import Order
 
-__all__ = ["ESCALATION", "order_for", "scratch_of"]
+__all__ = ["ESCALATION", "logs_of", "order_for", "scratch_of"]
 
 ESCALATION = 2.0
 """A call that ran out of time or memory gets so many times the limit when it is tried again."""
@@ -20,6 +20,11 @@ ESCALATION = 2.0
 def scratch_of(config: CampaignConfig) -> Path:
     """Where workers keep answer files and the oracle's own files."""
     return config.folder / "scratch"
+
+
+def logs_of(config: CampaignConfig) -> Path:
+    """Where controller and workers write what they do, a JSON line for each event."""
+    return config.folder / "log"
 
 
 def order_for(
@@ -51,4 +56,6 @@ def order_for(
         memory=oracle.memory * ESCALATION ** before.get("out of memory", 0),
         patience=60 * config.database.patience,
         scratch=str(scratch_of(config)),
+        beat=config.database.heartbeat,
+        logs=str(logs_of(config)),
     )

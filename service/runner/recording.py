@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from farfield.db.decisions import StoredDecision
@@ -10,8 +11,9 @@ from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles.oracle import Oracle, SettableMesh
 from farfield.service.campaign.config import CampaignConfig
+from farfield.service.campaign.continuous import OPEN, Earlier, still_open
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, OracleInfo, Proposal, Stop
-from farfield.service.runner.budgets import spent_class
+from farfield.service.runner.budgets import given_up
 
 if TYPE_CHECKING:
     from farfield.service.campaign.loop import Loop
@@ -24,6 +26,7 @@ __all__ = [
     "Start",
     "as_estimated",
     "note_down",
+    "open_decisions",
     "oracle_info",
     "read_answers",
     "read_decisions",
@@ -47,8 +50,15 @@ class LoopLike(Protocol):
     def ask(self) -> Decision | Stop:
         """The next decision, or the end."""
 
-    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
-        """Take the answers to `decision`."""
+    def tell(self, decision: Decision, answers: Sequence[Answer], earlier: Earlier = ()) -> None:
+        """Take the answers to `decision`, and to what was open of those before."""
+
+    def needs(self, decision: Decision) -> set[int]:
+        """Ordinals without which there is no next decision; asked in continuous rounds alone, as what follows."""
+
+    @property
+    def open_places(self) -> set[tuple[int, int]]:
+        """What had not come when the last decision was told."""
 
     def estimate(self) -> Estimate | None:
         """The estimate of the last told decision, if it gave one."""
@@ -97,11 +107,22 @@ def restore(config: CampaignConfig, oracle: Oracle, record: Record, campaign: in
     if not decisions:
         return loop, None
     missing = record.missing(campaign, decisions[-1].number)
-    if any(spent_class(m.failures) is None for m in missing):
+    if any(given_up(m) is None for m in missing):
         return loop, decisions[-1]
     withdraw_asked(record, campaign, loop)
-    loop.tell(decisions[-1], answers[-1])
+    loop.tell(decisions[-1], answers[-1], _still_pending(record, campaign, loop, decisions, answers))
     return loop, None
+
+
+def _still_pending(
+    record: Record, campaign: int, loop: Loop, decisions: Sequence[Decision], answers: Sequence[Sequence[Answer]]
+) -> Earlier:
+    """What was open of earlier decisions, marked as pending where it may still come."""
+    out = []
+    for d, told in still_open(loop.state, decisions, answers):
+        coming = {m.ordinal for m in record.missing(campaign, d.number) if given_up(m) is None}
+        out.append((d, [replace(a, pending=a.ordinal in coming) for a in told]))
+    return out
 
 
 def as_estimated(config: CampaignConfig, oracle: Oracle, record: Record, campaign: int, number: int) -> Loop:
@@ -124,6 +145,12 @@ def read_decisions(record: Record, campaign: int) -> list[Decision]:
 def _decision(d: StoredDecision) -> Decision:
     proposals = tuple(Proposal(p.ordinal, p.atoms, p.kinds, p.role, p.term, p.rung, p.meta) for p in d.proposals)
     return Decision(d.number, d.reason, proposals, d.inputs, d.seed, d.cost_model, d.weights, d.summary, d.state)
+
+
+def open_decisions(record: Record, campaign: int) -> list[int]:
+    """Numbers of the decisions that may still be bought for: the last, and those it left something open of."""
+    last = record.last_decision(campaign)
+    return [] if last is None else [*last.summary.get(OPEN, ()), last.number]
 
 
 def read_answers(record: Record, campaign: int, decision: Decision) -> list[Answer]:
@@ -162,12 +189,20 @@ def note_down(record: Record, campaign: int, notes: Sequence[Note]) -> list[Note
 
 
 def write_down(
-    record: Record, campaign: int, fingerprint: str, loop: LoopLike, decision: Decision, answers: Sequence[Answer]
+    record: Record,
+    campaign: int,
+    fingerprint: str,
+    loop: LoopLike,
+    decision: Decision,
+    answers: Sequence[Answer],
+    earlier: Earlier = (),
 ) -> None:
     """Store what the loop made of the answers: derived FC, estimate, surrogate. Twice is as good as once."""
-    keys = {a.ordinal: a.calculation for a in answers}
+    keys = {(d.number, a.ordinal): a.calculation for d, told in (*earlier, (decision, answers)) for a in told}
     for c in loop.derived():
-        parts = [(keys[ordinal], step, rotation) for ordinal, step, rotation in c.parts]
+        if any((c.decision, ordinal) not in keys for ordinal, _, _ in c.parts):
+            continue  # of an earlier decision, stored then
+        parts = [(keys[c.decision, ordinal], step, rotation) for ordinal, step, rotation in c.parts]
         record.store_force_constants(c.atoms, fingerprint, c.site, c.direction, c.step, c.column, parts)
     if (estimate := loop.estimate()) is not None:
         record.store_estimate(campaign, decision.number, estimate.to_json())

@@ -7,55 +7,60 @@ A6). It knows the loop by protocol, so a list of decisions may stand in for it.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ase import Atoms
+from sqlalchemy.exc import DBAPIError
 from threadpoolctl import threadpool_limits
 
-from farfield.db import answers
 from farfield.db.claims import Claims
-from farfield.db.progress import TRIED_AGAIN, Missing
+from farfield.db.progress import Cost
 from farfield.db.record import Record
-from farfield.errors import CampaignError
 from farfield.oracles.fingerprint import fingerprint_hash
+from farfield.oracles.leftovers import reap_leftovers
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Decision, Note, Stop
+from farfield.service.campaign.continuous import Earlier, taken_back
+from farfield.service.campaign.decision import Answer, Decision, Stop
 from farfield.service.campaign.ending import nothing_succeeds
-from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget, order_of, spent_class
+from farfield.service.proposals.cost import cost_from_json
+from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget
+from farfield.service.runner.buying import Buying
+from farfield.service.runner.diary import Diary
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
-from farfield.service.runner.orders import order_for, scratch_of
+from farfield.service.runner.losses import Losses
+from farfield.service.runner.orders import order_for
+from farfield.service.runner.outages import await_database
 from farfield.service.runner.recording import (
+    LoopLike,
     Start,
-    note_down,
     read_answers,
     read_decisions,
     withdraw_asked,
     write_down,
 )
-from farfield.service.runner.refusal import refuse_change
 from farfield.service.runner.session import Session
 from farfield.service.runner.submission import Return, Submission
-from farfield.service.runner.task import Order
+from farfield.service.runner.tenure import Tenure
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
+    from farfield.service.runner.cluster import Cluster
 
 __all__ = ["Result", "Runner"]
 
 POLL_SECONDS = 0.5
 """Longest wait for a task before stop flag, leases and budgets are looked at again."""
+ROLL_UP = 500
+"""Calls that came back after which the sums of the cost are kept anew."""
 SWEEP_SECONDS = 5.0
 """How often expired and dead leases are looked for while calculations are open."""
-DYING = 20
-"""Tasks lost in a row, without one that came back, after which the cluster is held to be unfit."""
+LEASE_BEATS = 4
+"""Heartbeats that may be missed before a lease runs out (decisions A5)."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +74,40 @@ class Result:
 
 
 class Runner:
-    """Runs one campaign on `client`. Use `run()` once; `drain()` may be called from a signal handler."""
+    """Runs one campaign on `cluster`. Use `run()` once; `drain()` may be called from a signal handler."""
 
     def __init__(
         self,
         config: CampaignConfig,
         database: Database,
-        client: Client,
+        cluster: Cluster,
         oracle: Oracle,
         start: Start,
         *,
         listener: Listener | None = None,
         accept_version: bool = False,
     ) -> None:
-        self.config, self.oracle, self.start = config, oracle, start
+        self.config, self.start = config, start
         self.listener: Listener = listener or Silent()
-        self.accept_version = accept_version
         self.record, self.claims = Record(database), Claims(database)
-        self.sending = Submission(client, self.claims)
+        self.cluster = cluster
+        self.sending = Submission(cluster, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
         self.budget = Budget(config.budget)
+        self.diary = Diary(self.record, self.listener)
+        self.tenure = Tenure(config, oracle, self.claims, self.diary, accept_version=accept_version)
+        self.losses = Losses(self.claims, self.sending, self.diary, self.tenure.ingest)
         self.campaign = self._session = 0
+        self.buying = Buying(self.record, 0)
         self._drain: str | None = None
-        self._swept = 0.0
-        self._lost = 0
-        self._failing = True
+        self._paused, self._news = False, 0
+        self._swept = self._counted = 0.0
+        self._came = self._since = 0
+        self._decided = time.monotonic()
+        self._known: Cost | None = None
+        self._back: list[Return] = []
+        self._lease_seconds = LEASE_BEATS * config.database.heartbeat
+        self._reached = float("-inf")  # since when the database has been there again
 
     def drain(self, reason: str) -> None:
         """Finish the calls in flight, buy nothing new, then return."""
@@ -110,182 +124,264 @@ class Runner:
         Raises CampaignError (another process runs it, it was started with other settings or another oracle, the
         cluster is unfit) and what the loop raises; all that was bought is in the record.
         """
-        with threadpool_limits(1), Session(self.claims) as session:
+        with threadpool_limits(1), Session(self.claims, beat=self.config.database.heartbeat) as session:
             self._session = session.id
-            self._open(session.id)
+            reap_leftovers()
+            self.campaign = self.tenure.take(session.id, self.fingerprint)
             try:
-                return self._rounds()
+                self._say_where()
+                return self._through_outages()
             except BaseException as fault:
-                self.record.set_campaign_state(self.campaign, "interrupted", " ".join(str(fault).split()))
+                self.tenure.interrupted(" ".join(str(fault).split()))
                 raise
             finally:
-                self.record.release_campaign(self.campaign, session.id)
+                reap_leftovers()
 
-    # -- start ---------------------------------------------------------------------------------------------------
-
-    def _open(self, session: int) -> None:
-        """Create the campaign, or check that it may be resumed; take its lease and what earlier processes left."""
-        name = self.config.campaign.name
-        stored = self.record.campaign(name)
-        self.claims.release_dead(*this_host())
-        if stored is None:
-            made = json.loads(self.config.to_json())
-            self.campaign = self.record.create_campaign(name, made, self.oracle.fingerprint())
-            self._lease(session)
-            self._note("created", f"campaign {name} with the oracle {self.oracle.name}")
-            return
-        other = refuse_change(self.config, self.fingerprint, stored, accept_version=self.accept_version)
-        self.campaign = stored.id
-        self._lease(session)
-        if other:
-            self.record.set_oracle(self.campaign, self.oracle.fingerprint())
-            self._note("oracle version", f"went on with another version of {self.oracle.name} (--accept-version)")
-        self.record.set_config(self.campaign, json.loads(self.config.to_json()))
-        self._note("resumed", f"campaign {name}")
-        self._ingest()
-        if stored.state == "ended":
-            self._try_again()
-        for lease in self.claims.leases(self.campaign):
-            if lease.holder is not None:
-                self._note("waiting", f"attempt {lease.attempt} is still held by {lease.holder}")
-
-    def _lease(self, session: int) -> None:
-        holder = self.record.lease_campaign(self.campaign, session)
-        if holder is not None:
-            raise CampaignError(
-                f"campaign {self.config.campaign.name} is already run by {holder}; wait for it, or stop it with "
-                "`farfield stop`"
-            )
-
-    def _try_again(self) -> None:
-        """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""
-        last = self.record.last_decision(self.campaign)
-        missing = [] if last is None else self.record.missing(self.campaign, last.number)
-        given_up = [m for m in missing if spent_class(m.failures) is not None]
-        if given_up or self.record.streak(self.campaign, LIMITED).calculations >= FRUITLESS:
-            self._note(TRIED_AGAIN, f"calculations that were given up: {len(given_up)}")
-
-    def _ingest(self) -> None:
-        """Take in answers that were on disk before their worker could commit them."""
-        found = answers.ingest(self.claims, scratch_of(self.config) / "answers")
-        for what in ("accepted", "superseded", "refused", "damaged"):
-            for which in getattr(found, what):
-                self._note("answer file", f"{what}: {which}")
+    def _say_where(self) -> None:
+        """Say where calls run and where Dask shows itself."""
+        link, text = self.cluster.dashboard, f"{self.cluster.slots()} workers"
+        if link is not None:
+            text += f"; Dask's dashboard {link}"
+            if find_spec("bokeh") is None:
+                text += " (it draws where bokeh is installed beside the scheduler)"
+        self.record.event(self.campaign, "dashboard", text, {"link": link})
+        self.listener.noted("cluster", text)
 
     # -- rounds --------------------------------------------------------------------------------------------------
+
+    def _through_outages(self) -> Result:
+        """The rounds, begun anew from the record whenever the database has been away; calls in flight stay in flight.
+
+        Raises CampaignError where it is away for longer than `[database] patience`.
+        """
+        while True:
+            try:
+                result = self._rounds()
+                self.tenure.release()
+                return result
+            except DBAPIError as fault:
+                await_database(fault, self.config.database.patience, self.listener, self._after_outage)
+
+    def _after_outage(self, what: str) -> None:
+        self.diary.note("database", what)
+        self.claims.withdraw_strays(self._session, self.sending.attempts)
+        self._reached = time.monotonic()
 
     def _rounds(self) -> Result:
         stored = read_decisions(self.record, self.campaign)
         loop = self.start(stored, [read_answers(self.record, self.campaign, d) for d in stored[:-1]])
         pending = stored[-1] if stored else None
+        self.buying = Buying(self.record, self.campaign)
+        if self._continuous:
+            self._reopen(loop, stored)
         while True:
             if pending is None:
                 if (halt := self._halting()) is not None:
                     return self._end(halt)
                 asked = loop.ask()
                 if isinstance(asked, Stop):
+                    self._wind_up()
                     return self._end(Result(asked.reason, asked.converged, asked.exit_code))
                 self.record.store_decision(self.campaign, asked)
+                self._since, self._decided = 0, time.monotonic()
                 pending = asked
+                self._take_back([asked])
             self.listener.decided(pending)
-            if (halt := self._settle(pending)) is not None:
+            self._add(pending)
+            if (halt := self._settle(loop, pending)) is not None:
                 return self._end(halt)
-            told = read_answers(self.record, self.campaign, pending)
-            self._diary(withdraw_asked(self.record, self.campaign, loop))
-            loop.tell(pending, told)
-            write_down(self.record, self.campaign, self.fingerprint, loop, pending, told)
-            self.record.roll_up(self.campaign)
-            self._diary(loop.notes())
-            paid = self.record.charges(self.campaign).items()
-            seconds = sum(share.core_seconds for place, share in paid if place and place[0] == pending.number)
-            self.listener.concluded(pending, loop.estimate(), seconds)
+            self.diary.copy(withdraw_asked(self.record, self.campaign, loop))
+            told, still = self._answers(pending), set[int]()
+            if self._continuous:
+                earlier = self._earlier(loop, pending)
+                loop.tell(pending, told, earlier)
+                self._conclude(loop, pending, told, earlier)
+                still = {n for n, _ in loop.open_places}
+            else:
+                loop.tell(pending, told)
+                self._conclude(loop, pending, told)
+            for number in self.buying.decisions.keys() - still:
+                self.buying.close(number)
             pending = None
 
-    def _settle(self, decision: Decision) -> Result | None:
-        """Buy what `decision` still misses until every calculation is terminal; None then, or why the run halts."""
-        cells = {p.ordinal: p.atoms for p in decision.proposals}
-        while True:
-            missing = self.record.missing(self.campaign, decision.number)
-            wanted = [m for m in missing if spent_class(m.failures) is None]
-            wanted.sort(key=lambda m: order_of(m.failures))
-            cost = self.record.cost(self.campaign)
-            self.listener.progressed(
-                Progress(len(cells) - len(wanted), len(cells), self.sending.in_flight, cost.calls, cost.core_seconds)
-            )
-            if not wanted and not self.sending.in_flight:
-                return None
-            if (halt := self._halting(cost.calls, cost.core_seconds)) is not None:
-                self.sending.withdraw_waiting()
-                if not self.sending.in_flight:
-                    return halt
-            else:
-                self._send(cells, wanted, cost.calls)
-            for back in self.sending.returns(POLL_SECONDS):
-                self._returned(back)
+    def _add(self, decision: Decision) -> None:
+        cost = cost_from_json(decision.cost_model)
+        self.buying.add(decision, lambda p: cost(len(p.atoms), p.role))
+
+    def _conclude(self, loop: LoopLike, decision: Decision, told: Sequence[Answer], earlier: Earlier = ()) -> None:
+        """Write down what the loop made of the answers to `decision`."""
+        write_down(self.record, self.campaign, self.fingerprint, loop, decision, told, earlier)
+        self.record.roll_up(self.campaign)
+        self.diary.copy(loop.notes())
+        seconds = self.record.charge(self.campaign, decision.number).core_seconds
+        self.listener.concluded(decision, loop.estimate(), seconds)
+
+    def _settle(self, loop: LoopLike, decision: Decision) -> Result | None:
+        """Buy what is missed until the next decision is due; None then, or why the run halts."""
+        needs = {(decision.number, k) for k in loop.needs(decision)} if self._continuous else set()
+        while self.buying.unsettled or self.sending.in_flight or self._back:
+            due = self._since >= self.config.decisions.after
+            late = time.monotonic() - self._decided >= 60 * self.config.decisions.every
+            if self._continuous and (due or late) and needs.isdisjoint(self.buying.unsettled):
+                break
+            if (halt := self._turn()) is not None:
+                return halt
+        self._progress()
+        return None
+
+    # -- continuous rounds ---------------------------------------------------------------------------------------
+
+    @property
+    def _continuous(self) -> bool:
+        return self.config.decisions.rounds == "continuous"
+
+    def _reopen(self, loop: LoopLike, stored: Sequence[Decision]) -> None:
+        """What the last decision left open of earlier ones is bought on, unless it was taken back since."""
+        still = loop.open_places
+        for decision in stored[:-1]:
+            if own := {p for p in still if p[0] == decision.number}:
+                self._add(decision)
+                self.buying.drop({(decision.number, p.ordinal) for p in decision.proposals} - own)
+        self._take_back(stored)
+
+    def _take_back(self, decisions: Sequence[Decision]) -> None:
+        """Calls that no longer pay and have not begun are withdrawn; those that run may finish."""
+        if places := taken_back(decisions):
+            keys = self.buying.calculations(places)
+            self.buying.drop(places)
+            if withdrawn := self.sending.withdraw_waiting(keys):
+                self.diary.note("taken back", f"{len(withdrawn)} calls that had not begun no longer pay")
+
+    def _answers(self, decision: Decision, ordinals: Collection[int] | None = None) -> list[Answer]:
+        """The answers to `decision`, or to some of it, by now."""
+        out = []
+        for a in read_answers(self.record, self.campaign, decision):
+            if ordinals is None or a.ordinal in ordinals:
+                how = self.buying.standing((decision.number, a.ordinal), self.sending.calculations)
+                out.append(replace(a, pending=how == "pending", dropped=how == "dropped"))
+        return out
+
+    def _earlier(self, loop: LoopLike, pending: Decision) -> Earlier:
+        """Answers to what was open of the decisions before `pending`."""
+        still = loop.open_places
+        return [
+            (d, self._answers(d, {k for n, k in still if n == number}))
+            for number, d in sorted(self.buying.decisions.items())
+            if number != pending.number
+        ]
+
+    def _wind_up(self) -> None:
+        """At the end nothing more pays: what waits is withdrawn, what runs is waited for and recorded."""
+        self.buying.drop(set(self.buying.unsettled))
+        self.sending.withdraw_waiting()
+        while self.sending.in_flight or self._back:
+            self._receive()
             self._sweep()
 
-    def _send(self, cells: dict[int, Atoms], wanted: Sequence[Missing], calls: int) -> None:
-        """New attempts for calculations that have none under way, as far as slots and budget allow."""
-        room = min(self.sending.room(), self.budget.room(calls, self.sending.in_flight))
-        for m in wanted:
-            if room <= 0:
-                return
-            if m.open or m.calculation in self.sending.calculations:
-                continue  # under way: ours, or one that outlived an earlier controller
+    def _turn(self) -> Result | None:
+        """Look at what is asked, send out, wait a moment for what comes back; why the run halts once it does."""
+        self._progress()
+        halt = self._halting()
+        if halt is not None or self._paused:
+            self.buying.look(set(self.sending.withdraw_waiting()))
+            if halt is not None and not self.sending.in_flight:
+                return halt
+        else:
+            self._send()
+        self._receive()
+        self._sweep()
+        return None
 
-            def order(attempt: int, m: Missing = m) -> Order:
-                return order_for(
-                    self.config, self.fingerprint, attempt, m.calculation, cells[m.ordinal], m.kinds, m.failures
-                )
-
-            self.sending.send(order, m.calculation, self.campaign, m.kinds)
-            room -= 1
-
-    def _returned(self, back: Return) -> None:
-        """A task came back. Nothing is believed but the record; a lost worker's lease is looked at at once."""
-        if back.outcome in ("finished", "failed"):
-            self._lost = 0
-            self._failing |= back.outcome == "failed"
+    def _receive(self) -> None:
+        """Wait a moment for what comes back. What the database was away for is taken up again the next time."""
+        self._back += self.sending.returns(POLL_SECONDS)
+        if not self._back:
             return
-        self.claims.withdraw(back.attempt)  # where no worker had claimed it
-        self._swept = 0.0
-        if back.outcome == "raised":  # it is over, though its worker may live: nobody would ever finish the row
-            self.claims.lose(back.attempt, back.message)
-            self._ingest()  # the answer may be on disk already, and need not be bought again
-        if back.outcome in ("lost", "raised"):
-            self._lost += 1
-            self._note("worker lost", f"attempt {back.attempt}: {back.message}")
-            if self._lost >= DYING:
-                raise CampaignError(
-                    f"{DYING} tasks in a row were lost with their workers; look at their memory and logs"
-                )
+        calculations = {back.calculation for back in self._back}
+        while self._back:
+            if self.losses.returned(self._back[0]):
+                self._swept = 0.0
+            self._back.pop(0)
+            self._came += 1
+            self._since += 1
+        self.buying.look(calculations)
+        if self._came >= ROLL_UP:
+            self._came = 0
+            self.record.roll_up(self.campaign)
+
+    def _progress(self) -> None:
+        """How far the decisions under way are."""
+        cost = self._cost()
+        total, left = self.buying.total, len(self.buying.unsettled)
+        self.listener.progressed(Progress(total - left, total, self.sending.in_flight, cost.calls, cost.core_seconds))
+
+    def _cost(self) -> Cost:
+        """What the campaign was charged: exact where it counts, for the budget of calls, else of a moment ago."""
+        stale = time.monotonic() - self._counted >= POLL_SECONDS
+        if self._known is None or stale or self.config.budget.calls is not None:
+            self._known, self._counted = self.record.cost(self.campaign), time.monotonic()
+        return self._known
+
+    def _send(self) -> None:
+        """New attempts, as far as slots and budget allow."""
+        room = min(self.sending.room(), self.budget.room(self._cost().calls, self.sending.in_flight))
+        if room <= 0:
+            return
+        chosen = self.buying.take(room, self.sending.calculations)
+        if not chosen:
+            return
+        attempts = self.claims.new_attempts(self.campaign, [(m.calculation, m.kinds) for _, m in chosen])
+        taken = set()
+        for attempt, (place, m) in zip(attempts, chosen, strict=True):
+            if attempt is None:  # another campaign was first: its answer is for all
+                taken.add(m.calculation)
+                continue
+            atoms = self.buying.proposal(place).atoms
+            order = order_for(self.config, self.fingerprint, attempt, m.calculation, atoms, m.kinds, m.failures)
+            self.sending.submit(order, self.buying.cost(place))
+        self.buying.look(taken)
 
     def _sweep(self) -> None:
-        """Free what dead or silent processes hold; end when our own lease ran out (a suspended host) and was taken."""
-        if time.monotonic() - self._swept >= SWEEP_SECONDS:
-            self._swept = time.monotonic()
-            self.claims.release_dead(*this_host())
-            self.claims.expire()
-            stored = self.record.campaign(self.config.campaign.name)
-            holder = None if stored is None else stored.holder
-            if holder is not None and holder.session != self._session:
-                raise CampaignError(f"campaign {self.config.campaign.name} was taken over by {holder}; this one ends")
+        """Free what dead or silent processes hold, have the cluster tended, see whether the campaign is ours still."""
+        self.buying.glance(self.sending.calculations)
+        if time.monotonic() - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        lost = self.claims.release_dead(*this_host())
+        if time.monotonic() - self._reached > self._lease_seconds:  # while it was away nobody could give a sign of life
+            silent = self.claims.expire(self._lease_seconds)
+            if silent:
+                self.sending.give_up(silent)
+            lost += silent
+        if stranded := self.sending.stranded():
+            self.buying.look(set(stranded))
+        for text in self.cluster.tend():
+            self.diary.note("cluster", text)
+        if lost:
+            self.buying.look()
+        self.tenure.check()
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _halting(self, calls: int | None = None, core_seconds: float = 0.0) -> Result | None:
+    def _halting(self) -> Result | None:
         """Whether to stop buying: asked to drain, here or through the database, or a budget is spent."""
-        if self._drain is None and self.record.stop_requested(self.campaign):
+        wishes = self.record.wishes(self.campaign)
+        if wishes.paused != self._paused:
+            self._paused = wishes.paused
+            text = "nothing new is bought until `farfield resume`" if self._paused else "buying goes on"
+            self.diary.note("paused" if self._paused else "went on", text)
+        if wishes.news != self._news:
+            self._news = wishes.news
+            self.buying.look()
+        if self._drain is None and wishes.stop:
             self._drain = "farfield stop"
         if self._drain is not None:
             text = f"{self._drain}: calls in flight finished, nothing new was bought"
             return Result(text, False, 0, drained=True)
         if (fruitless := self._fruitless()) is not None:
             return fruitless
-        if calls is None:
-            cost = self.record.cost(self.campaign)
-            calls, core_seconds = cost.calls, cost.core_seconds
-        if (spent := self.budget.spent(calls, core_seconds)) is not None:
+        cost = self._cost()
+        if (spent := self.budget.spent(cost.calls, cost.core_seconds)) is not None:
             known = self.record.estimates(self.campaign)
             stands = "the best estimate so far stands" if known else "there is no estimate yet"
             return Result(f"{spent}; {stands}", False, 3)
@@ -293,11 +389,11 @@ class Runner:
 
     def _fruitless(self) -> Result | None:
         """The end where new calculations keep failing, before the campaign's money is burnt on the rest of them."""
-        if not self._failing:
+        if not self.losses.failing:
             return None
         streak = self.record.streak(self.campaign, LIMITED)
-        self._failing = streak.calculations >= FRUITLESS
-        if not self._failing:
+        self.losses.failing = streak.calculations >= FRUITLESS
+        if not self.losses.failing:
             return None
         stop = nothing_succeeds(streak.calculations, streak.failure, streak.message)
         return Result(stop.reason, stop.converged, stop.exit_code)
@@ -305,13 +401,5 @@ class Runner:
     def _end(self, result: Result) -> Result:
         state = "drained" if result.drained else "converged" if result.converged else "ended"
         self.record.set_campaign_state(self.campaign, state, result.reason)
-        self._note(state, result.reason)
+        self.diary.note(state, result.reason)
         return result
-
-    def _diary(self, notes: Sequence[Note]) -> None:
-        for note in note_down(self.record, self.campaign, notes):
-            self.listener.noted(note.kind, note.message)
-
-    def _note(self, kind: str, message: str) -> None:
-        self.record.event(self.campaign, kind, message)
-        self.listener.noted(kind, message)

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from farfield.db.claims import Claims
+from farfield.db.outage import is_away
 from farfield.db.processes import process_start
 from farfield.errors import RecordError
 from farfield.service.runner.host import this_host
@@ -65,7 +66,12 @@ class Session:
             return
         self._done.set()
         self._thread.join(timeout=self.beat)
-        self.claims.close_session(self.id)
+        try:
+            self.claims.close_session(self.id)
+        except DBAPIError as fault:
+            if not is_away(fault):
+                raise
+            log.warning("the database is away; what session %d holds is free when its lease runs out", self.id)
 
     def __enter__(self) -> Session:
         return self

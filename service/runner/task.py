@@ -1,24 +1,44 @@
 """The task a Dask worker runs: claim the attempt, ask the oracle in its sandbox, check, write down, tell.
 
 The answer is durable before anyone hears of it (decisions A7): a file beside the oracle's scratch, then one
-transaction, then the file goes. What returns through Dask is one word; the controller reads the database.
+transaction, then the file goes. What returns through Dask is a word and who says it; the controller reads the database.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from farfield.db import answers
 from farfield.db.identity import structure_atoms
+from farfield.db.outage import is_full
+from farfield.db.schema import BLAMED
 from farfield.errors import OracleError
 from farfield.oracles import gate
+from farfield.service.runner.logs import log_to
+from farfield.service.runner.session import BEAT_SECONDS
 from farfield.service.runner.worker import Worker, this_worker
 
-__all__ = ["Order", "Outcome", "perform"]
+__all__ = ["Order", "Outcome", "Report", "perform"]
 
-Outcome = Literal["finished", "failed", "not claimed"]
+log = logging.getLogger("farfield.worker")
+Outcome = Literal["finished", "failed", "unfit", "full", "not claimed"]
+"""`unfit`: this worker cannot do it, which is no fault of the calculation; `full`: its disk is."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a task says when it comes back. `worker`: its address in Dask."""
+
+    outcome: Outcome
+    message: str = ""
+    worker: str = ""
+
+
+class Unfit(OracleError):
+    """This worker cannot do the call, and another may."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +47,8 @@ class Order:
 
     `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle, whose relative paths count
     from `base`. `fingerprint`: the hash that the campaign was made with. `memory` MB, `wall_time` s, `patience` s.
-    `scratch`: folder for answer files and for what is kept of calls.
+    `scratch`: folder for answer files and for what is kept of calls; `logs`: for the worker's JSON lines, if any.
+    `beat`: between signs of life, s.
     """
 
     url: str
@@ -43,28 +64,76 @@ class Order:
     memory: float
     patience: float
     scratch: str
+    beat: float = BEAT_SECONDS
+    logs: str = ""
 
 
-def perform(order: Order) -> Outcome:
+def perform(order: Order) -> Report:
     """Run one attempt in this worker process. Never raises for what the oracle does; that is a row."""
-    worker = this_worker(order.url, order.scratch, order.patience)
+    worker = this_worker(order.url, order.scratch, order.patience, order.beat)
+    log_to(order.logs, "worker")
+    address, facts = _address(), _facts(order)
+    if worker.lifetime.leaving:
+        log.info("about to end: not claimed", extra=facts)
+        return Report("not claimed", "the worker is about to end", address)
+    if (why := worker.full()) is not None:
+        log.warning("not claimed: %s", why, extra=facts)
+        return Report("full", why, address)
     if not worker.claim(order.attempt):
-        return "not claimed"  # withdrawn, or another worker has it: the oracle is not called
+        log.info("not claimed", extra=facts)
+        return Report("not claimed", "", address)  # withdrawn, or another worker has it: the oracle is not called
+    log.info("began", extra=facts)
     began = time.perf_counter()
     try:
         answer = _ask(worker, order)
-    except OracleError as fault:
-        message = str(fault) if fault.kept is None else f"{fault}; its files are in {fault.kept}"
-        worker.fail(order.attempt, fault.failure, message, time.perf_counter() - began)
-        return "failed"
+    except (OracleError, OSError) as fault:  # a time-out is both
+        if not (isinstance(fault, OracleError) or is_full(fault)):
+            raise
+        return Report(*_failed(worker, order, fault, time.perf_counter() - began), address)
     worker.deliver(answer)
-    return "finished"
+    seconds = time.perf_counter() - began
+    log.info("finished", extra={**facts, "seconds": seconds})
+    worker.lifetime.called(seconds)
+    return Report("finished", "", address)
+
+
+def _failed(worker: Worker, order: Order, fault: Exception, seconds: float) -> tuple[Outcome, str]:
+    """Record that the call failed: what to report, and in which words. The worker is suspected before the task."""
+    failure = fault.failure if isinstance(fault, OracleError) else "worker lost"
+    message = str(fault) if (kept := getattr(fault, "kept", None)) is None else f"{fault}; its files are in {kept}"
+    outcome: Outcome = "failed"
+    if order.attempt in worker.cancelled:
+        worker.cancelled.discard(order.attempt)
+    elif (why := worker.full()) is not None:  # what else it complains of comes from that
+        outcome, failure, message = "full", "worker lost", f"{why}; {message}"
+    elif failure == "worker lost":
+        outcome = "unfit"
+        if not isinstance(fault, Unfit):  # the call may have killed its supervisor: a memory killer at work, say
+            message = f"{BLAMED}: {message}"
+    worker.fail(order.attempt, failure, message, seconds)
+    log.warning("%s: %s", outcome, message, extra={**_facts(order), "failure": failure})
+    return outcome, message
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What a line of the log says of the call."""
+    return {"attempt": order.attempt, "calculation": order.calculation}
+
+
+def _address() -> str:
+    """The address of this Dask worker."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""  # called by hand
 
 
 def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     """The gated answer of the oracle. Raises OracleError with its failure class."""
     if (own := worker.fingerprint(order.oracle, order.parameters, order.base)) != order.fingerprint:
-        raise OracleError(
+        raise Unfit(
             f"this worker's {order.oracle} is another version ({own[:12]}, not {order.fingerprint[:12]}); "
             "install the same version of oracle and farfield on every host",
             failure="worker lost",

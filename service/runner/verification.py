@@ -33,11 +33,10 @@ from farfield.service.runner.task import Order
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distributed import Client
-
     from farfield.db.engine import Database
     from farfield.oracles.oracle import Oracle
     from farfield.service.campaign.loop import Loop
+    from farfield.service.runner.cluster import Cluster
 
 __all__ = ["EXPECTED_CALLS", "Buyer", "Truth", "nearest_image", "true_errors"]
 
@@ -87,11 +86,11 @@ class Buyer:
     """Buys single calculations of a campaign outside its decisions, one after the other."""
 
     def __init__(
-        self, config: CampaignConfig, database: Database, client: Client, oracle: Oracle, campaign: int
+        self, config: CampaignConfig, database: Database, cluster: Cluster, oracle: Oracle, campaign: int
     ) -> None:
         self.config, self.campaign = config, campaign
         self.record, self.claims = Record(database), Claims(database)
-        self.sending = Submission(client, self.claims)
+        self.sending = Submission(cluster, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
 
     def __call__(self, atoms: Atoms, kinds: tuple[str, ...] = ("E", "F")) -> tuple[float, Array]:

@@ -3,64 +3,54 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
-import logging
-import random
+import os
+import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.engine import open_database
+from farfield.db.outage import NO_ROOM
 from farfield.oracles import registry
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.oracles.sandbox import Sandbox
-from farfield.service.runner.session import Session
+from farfield.service.runner.lifetime import Lifetime
+from farfield.service.runner.patience import Patience, patiently
+from farfield.service.runner.session import BEAT_SECONDS, Session
 
 if TYPE_CHECKING:
     from farfield.service.runner.task import Order
 
-__all__ = ["Worker", "patiently", "this_worker"]
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+__all__ = ["ROOM", "Worker", "this_worker"]
 
 
-def patiently(action: Callable[[], T], patience: float) -> T:
-    """`action()`, again with growing pauses while the database is away, for `patience` seconds (decisions A7).
-
-    The action must be one whole transaction: nothing of a failed try remains.
-    """
-    deadline = time.monotonic() + patience
-    pause = 0.1
-    while True:
-        try:
-            return action()
-        except (OperationalError, InterfaceError) as fault:
-            if time.monotonic() + pause > deadline:
-                raise
-            log.warning("the database is away, trying again in %.1f s: %s", pause, str(fault.orig))
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, 30.0)
+ROOM = 64 * 1024 * 1024
+"""Bytes that must be free where answers go, or no call is begun."""
 
 
 class Worker:
     """State of one worker process for one database. One task at a time uses it (workers have one thread)."""
 
-    def __init__(self, url: str, scratch: str, patience: float) -> None:
+    def __init__(self, url: str, scratch: str, patience: float, beat: float = BEAT_SECONDS) -> None:
         self.url, self.patience = url, patience
+        self.lifetime = Lifetime()
         self.claims = Claims(open_database(url))
-        self.session = Session(self.claims, on_cancel=self._cancel)
+        self.session = Session(self.claims, beat=beat, on_cancel=self._cancel)
         self.folder = _writable(Path(scratch))
+        self.cancelled: set[int] = set()
         self._sandbox: tuple[str, Sandbox] | None = None
         self._attempt: int | None = None
+        # what a worker before us could not deliver
+        patiently(lambda: answers.ingest(self.claims, self.folder / "answers"), patience)
         self._fingerprints: dict[str, str] = {}
 
     def claim(self, attempt: int) -> bool:
@@ -91,11 +81,35 @@ class Worker:
         finally:
             self._attempt = None
 
+    def full(self) -> str | None:
+        """Why no call may begin here: there is no room for its answer. None where there is."""
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as fault:
+            return f"cannot look at {self.folder} ({fault.strerror})"
+        return None if free >= ROOM else f"only {free / 1e6:.0f} MB are free for answers in {self.folder}"
+
     def deliver(self, answer: answers.AnswerFile) -> None:
-        """Write the answer to a file, commit it, delete the file."""
-        path = answers.write(self.folder / "answers", answer)
-        patiently(lambda: self.claims.finish_answer(answer), self.patience)
-        path.unlink(missing_ok=True)
+        """Write the answer to a file, commit it, delete the file.
+
+        Where the disk is full the database may have room still, and the other way round; an answer that is on neither
+        is kept, and tried again, as long as this process lives.
+        """
+        patience, path = Patience(self.patience), None
+        while True:
+            try:
+                path = path or answers.write(self.folder / "answers", answer)
+            except OSError as fault:
+                if fault.errno not in NO_ROOM:
+                    raise
+            try:
+                self.claims.finish_answer(answer)
+            except DBAPIError as fault:
+                patience.wait(fault, endless=path is None)
+                continue
+            if path is not None:
+                path.unlink(missing_ok=True)
+            return
 
     def fail(self, attempt: int, failure: str, message: str, core_seconds: float) -> None:
         """Record a failed attempt."""
@@ -111,27 +125,34 @@ class Worker:
     def _cancel(self, attempts: frozenset[int]) -> None:
         """In the heartbeat thread: kill the running call when it is among `attempts`."""
         if self._attempt in attempts and self._sandbox is not None:
+            self.cancelled.add(self._attempt)
             self._sandbox[1].cancel()
 
 
-_workers: dict[str, Worker] = {}
+_workers: dict[tuple[str, int], Worker] = {}
 _lock = threading.Lock()
 
 
-def this_worker(url: str, scratch: str, patience: float) -> Worker:
-    """The state of this process for the database at `url`, made on first use."""
-    with _lock:
-        if url not in _workers:
-            worker = Worker(url, scratch, patience)
-            _workers[url] = worker
-            atexit.register(worker.close)
-        return _workers[url]
+def this_worker(url: str, scratch: str, patience: float, beat: float = BEAT_SECONDS) -> Worker:
+    """The state of this worker for the database at `url`, made on first use; a worker has one thread of its own."""
+    key = url, threading.get_ident()
+    if key not in _workers:
+        worker = patiently(lambda: Worker(url, scratch, patience, beat), patience)
+        atexit.register(worker.close)
+        with _lock:
+            _workers[key] = worker
+    return _workers[key]
 
 
 def _writable(folder: Path) -> Path:
-    """`folder`, or a folder of our own where it cannot be made on this host."""
+    """`folder`, or where it cannot be made on this host a folder of our own, the same for every worker after us."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        return folder
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="farfield-"))
-    return folder
+        name = f"farfield-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+        own = Path(tempfile.gettempdir()) / name
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.stat().st_uid != os.getuid() or own.is_symlink():
+            raise PermissionError(f"{own} belongs to somebody else; remove it, or make {folder}") from None
+        return own

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from required import absent
+from postgres import served
 from sqlalchemy import create_engine
 
 from farfield.db import schema
@@ -29,48 +25,11 @@ from farfield.oracles.observation import Observations, virial_from_stress
 HOST = ("here", "boot-1", os.getpid(), 1.0)
 
 
-def _postgres_missing() -> str | None:
-    if importlib.util.find_spec("psycopg") is None:
-        return "no PostgreSQL driver (pip install 'psycopg[binary]')"
-    if _program("initdb") is None:
-        return "no initdb"
-    return None
-
-
-def _program(name: str) -> str | None:
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(found[-1]) if found else None)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL server of our own, on a socket in a temporary folder; skipped where there is none."""
-    if (why := _postgres_missing()) is not None:
-        absent("postgres", why)
-    # the server refuses to run as root
-    user: Any = "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="farfield-pg-", dir="/tmp") as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data = f"{folder}/data"
-        # without this, pg_ctl keeps our pipes open
-        quiet: dict[str, Any] = {
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-            "user": user,
-            "cwd": folder,
-        }
-        subprocess.run(
-            [str(_program("initdb")), "-D", data, "-U", "farfield", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            **quiet,
-        )
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=60"
-        subprocess.run([str(_program("pg_ctl")), "-D", data, "-w", "-o", options, "start"], check=True, **quiet)
-        try:
-            yield f"postgresql+psycopg://farfield@/postgres?host={folder}"
-        finally:
-            subprocess.run([str(_program("pg_ctl")), "-D", data, "-m", "immediate", "stop"], check=True, **quiet)
+    with served() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -180,7 +180,20 @@ def test_a_silent_session_loses_what_it_holds(record, claims, keys, campaign, ru
     assert (found.state, found.failure) == ("failed", "worker lost")
     assert found.core_seconds == 0.0  # it had not beaten since the call began
     assert row(record, kept).state == "running"
-    assert record.missing(campaign, 0)[0].failures == {"worker lost": 1}
+    assert record.missing(campaign, 0)[0].failures == {}  # its process went silent: no fault of the calculation
+
+
+def test_a_call_that_ends_its_worker_counts_against_the_calculation_however_it_was_found(
+    record, claims, keys, campaign, running, session
+) -> None:
+    seen, swept = running(), running(key=keys[1])
+    assert claims.lose(seen, "KilledWorker", blamed=True)
+    assert claims.close_session(session) == [swept]  # a look at dead processes came first
+    assert record.missing(campaign, 0)[1].failures == {}
+    assert claims.lose(swept, "KilledWorker", blamed=True)
+    assert [m.failures for m in record.missing(campaign, 0)[:2]] == [{"worker lost": 1}] * 2
+    assert row(record, swept).state == "failed"
+    assert not claims.lose(swept, "again")
 
 
 def test_a_lost_call_is_charged_up_to_the_last_beat(record, claims, session, running) -> None:

@@ -294,7 +294,7 @@ def test_one_controller_at_a_time(record: Record, claims: Claims, campaign: int,
     assert holder is not None
     assert "process 100 on here" in holder
     assert record.request_stop("first")
-    assert record.stop_requested(campaign)
+    assert record.wishes(campaign).stop
     (key, *_) = record.store_decision(campaign, decide(0))
     waiting = claims.new_attempt(key, campaign, ("E",))
     record.release_campaign(campaign, one)
@@ -302,6 +302,6 @@ def test_one_controller_at_a_time(record: Record, claims: Claims, campaign: int,
     assert not claims.claim(waiting, two)
     assert not record.request_stop("first")
     assert record.lease_campaign(campaign, two) is None
-    assert not record.stop_requested(campaign)
+    assert not record.wishes(campaign).stop
     claims.close_session(two)
     assert record.lease_campaign(campaign, one) is None

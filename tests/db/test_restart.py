@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_server import postgres_server
+from postgres import Server, served
 from sqlalchemy import func, select
 
 from farfield.db import schema
@@ -29,28 +27,18 @@ BETWEEN = 10
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server() -> Iterator[Server]:
     """A server of this test's own, since it goes down."""
-    with postgres_server() as url:
-        yield url
+    with served() as server:
+        yield server
 
 
-def restart(url: str, mode: str) -> None:
-    """`fast` ends every session, `immediate` is a crash that recovers from the log."""
-    folder = url.partition("host=")[2]
-    found = shutil.which("pg_ctl") or str(sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))[-1])
-    user: Any = "postgres" if os.geteuid() == 0 else None
-    command = [found, "-D", f"{folder}/data", "-m", mode, "-w", "restart"]
-    nothing = subprocess.DEVNULL
-    subprocess.run(command, check=True, stdout=nothing, stderr=nothing, user=user, cwd=folder)
-
-
-def test_restarts_cost_retries_and_no_data(server: str, decide) -> None:
-    with open_database(server, create=True) as database:
+def test_restarts_cost_retries_and_no_data(server: Server, decide) -> None:
+    with open_database(server.url, create=True) as database:
         record = Record(database)
         campaign = record.create_campaign("first", {"seed": 0}, {"adapter": "emt", "version": 1})
         keys = record.store_decision(campaign, decide(0, 2000))
-    command = [sys.executable, "-W", "error", str(WRITER), "patient", server]
+    command = [sys.executable, "-W", "error", str(WRITER), "patient", server.url]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     writers = [subprocess.Popen(command, **pipes) for _ in range(WRITERS)]
     lines: list[str] = []
@@ -62,7 +50,7 @@ def test_restarts_cost_retries_and_no_data(server: str, decide) -> None:
         for mode in ("fast", "immediate", "fast", "immediate"):
             for writer in writers:
                 lines += [writer.stdout.readline() for _ in range(BETWEEN)]
-            restart(server, mode)
+            server.restart(mode)  # immediate: a crash that recovers from the log
         for writer in writers:  # all go on, without anybody's help
             lines += [writer.stdout.readline() for _ in range(BETWEEN)]
     finally:
@@ -74,7 +62,7 @@ def test_restarts_cost_retries_and_no_data(server: str, decide) -> None:
     assert len(told) > WRITERS * BETWEEN
     assert sum(w[:1] == ["again"] for w in words) > 0  # a restart was noticed
     a, b, o = schema.attempt.c, schema.blob.c, schema.observation.c
-    with open_database(server) as database:
+    with open_database(server.url) as database:
         with database.read() as connection:
             rows = connection.execute(select(a.id, a.state, b.data).outerjoin(schema.blob, b.id == a.blob_id)).all()
             labels = dict(connection.execute(select(o.attempt_id, func.count()).group_by(o.attempt_id)).all())

@@ -28,7 +28,7 @@ from farfield.oracles.emt import EMTOracle
 from farfield.oracles.observation import Observations
 
 SECONDS = 0.3
-CALLS = 22
+CALLS = 28
 """Calls of the undisturbed campaign."""
 KILLS = 10
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from distributed import Client
 from processes import soon, working_in
 from sqlalchemy import select
 from typer.testing import CliRunner
@@ -23,6 +22,7 @@ from farfield.service.campaign.config import CampaignConfig, ClusterSection
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
 from farfield.service.cli.app import app
 from farfield.service.runner.budgets import ATTEMPTS, FRUITLESS
+from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.recording import Start, start_loop
 from farfield.service.runner.runner import Result, Runner
@@ -86,18 +86,18 @@ def cell(mood: int, seed: int = 0) -> Atoms:
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.syspath_prepend(str(ORACLES))  # spawned workers take the path along
-    with connect(ClusterSection(workers=2), one_host=True) as client:
-        yield client
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        yield cluster
 
 
-def run(config: CampaignConfig, database: Database, client: Client, start: Start | None = None) -> Result:
+def run(config: CampaignConfig, database: Database, client: Cluster, start: Start | None = None) -> Result:
     oracle = registry.load(config.oracle.name)
     return Runner(config, database, client, oracle, start or start_loop(config, oracle)).run()
 
 
-def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client: Client, tmp_path: Path) -> None:
+def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client: Cluster, tmp_path: Path) -> None:
     moods = [*range(1, len(EXPECTED) + 1)]
     cells = [c for mood in moods for c in (cell(mood), cell(0, seed=mood))]
     proposals = tuple(Proposal(k, a, ("E", "F", "V"), "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
@@ -135,7 +135,7 @@ def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client:
     assert all(x.message and "\n" not in x.message for x in rows)
 
 
-def test_a_campaign_ends_early_where_every_new_calculation_fails(client: Client, tmp_path: Path) -> None:
+def test_a_campaign_ends_early_where_every_new_calculation_fails(client: Cluster, tmp_path: Path) -> None:
     mood = list(EXPECTED).index("not converged") + 1
     cells = [cell(0, seed=k) for k in range(4)] + [cell(mood, seed=k) for k in range(40)]
     proposals = tuple(Proposal(k, a, ("E", "F", "V"), "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
@@ -170,7 +170,7 @@ def copper(oracle: str, folder: Path) -> CampaignConfig:
     )
 
 
-def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(client: Client, tmp_path: Path) -> None:
+def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(client: Cluster, tmp_path: Path) -> None:
     config = copper("misbehaving:Lying", tmp_path)
     with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
         result = run(config, database, client)
@@ -179,7 +179,7 @@ def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(cl
         assert campaign is not None
         suspect, withdrawn = (record.events(campaign.id, kind) for kind in ("suspect", "withdrawn"))
         decisions = record.decisions(campaign.id)
-        lied = decisions[2].proposals[0]
+        (lied,) = (p for p in decisions[2].proposals if p.role == "verification")
         labels = record.labels(lied.calculation)
         costs = record.cost(campaign.id).by_role
         again = run(config, database, client)
@@ -211,13 +211,15 @@ def test_a_lie_is_refuted_and_kept_out_and_the_campaign_reaches_its_tolerance(cl
     assert all(not key.startswith(lied.calculation) for d in decisions[4:] for key in d.inputs)
 
 
-def test_another_electronic_state_is_asked_again_from_its_parents_moments(client: Client, tmp_path: Path) -> None:
+def test_another_electronic_state_is_asked_again_from_its_parents_moments(client: Cluster, tmp_path: Path) -> None:
     with open_database(f"sqlite:///{tmp_path / 'campaign.db'}", create=True) as database:
         result = run(copper("misbehaving:Spinning", tmp_path), database, client)
         record = Record(database)
         campaign = record.campaign("campaign")
         assert campaign is not None
-        (first,), (again,) = (d.proposals for d in record.decisions(campaign.id)[2:4])
+        asked, asked_again = record.decisions(campaign.id)[2:4]
+        (first,) = (p for p in asked.proposals if p.role == "verification")
+        (again,) = asked_again.proposals
         (event,) = record.events(campaign.id, "another electronic state")
         moments = [record.labels(p.calculation).moments for p in (first, again)]
     assert result.converged

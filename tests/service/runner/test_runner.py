@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from distributed import Client
 
 from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
@@ -22,6 +21,7 @@ from farfield.errors import CampaignError
 from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
 from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.listener import Progress, Silent
 from farfield.service.runner.recording import read_decisions
@@ -82,15 +82,15 @@ def cells(seed: int, count: int) -> list[Atoms]:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with connect(ClusterSection(workers=2), one_host=True) as client:
-        yield client
+def client() -> Iterator[Cluster]:
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        yield cluster
 
 
 class Bench:
     """A campaign file's worth of settings on a fresh database."""
 
-    def __init__(self, folder: Path, client: Client) -> None:
+    def __init__(self, folder: Path, client: Cluster) -> None:
         self.folder, self.client = folder, client
 
     def config(self, **sections: Any) -> CampaignConfig:
@@ -106,7 +106,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, client: Client) -> Bench:
+def bench(tmp_path: Path, client: Cluster) -> Bench:
     return Bench(tmp_path, client)
 
 
@@ -156,7 +156,7 @@ def test_a_decision_is_stored_before_anything_is_bought(bench: Bench, monkeypatc
         assert len(read_decisions(runner.record, runner.campaign)) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.sending, "send", check)
+    monkeypatch.setattr(runner.claims, "new_attempts", check)
     with pytest.raises(KeyboardInterrupt):
         runner.run()
     assert attempts(bench) == {}
@@ -253,8 +253,8 @@ def test_a_call_that_ran_out_of_time_gets_twice_as_much(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 1.5}
-    with connect(ClusterSection(workers=1), one_host=True) as client:
-        bench = Bench(tmp_path, client)
+    with connect(ClusterSection(workers=1), one_host=True) as cluster:
+        bench = Bench(tmp_path, cluster)
         loop = ListLoop([decision(0, cells(11, 1), ("E",))])
         assert bench.runner(loop, oracle=section).run().converged
     assert loop.told[0][0].energy is not None

@@ -1,0 +1,161 @@
+"""A cluster as the runner sees it: a client that comes back, slots, hosts, and someone who tends the workers.
+
+Dask does not put back what was lost: a client gives up its scheduler after a while, a nanny that is slow to restart its
+worker is dropped for good. `tend`, called every few seconds, does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from farfield.errors import CampaignError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+__all__ = ["Cluster", "Local", "Remote", "host_of"]
+
+FACTS_SECONDS = 1.0
+"""How long what the scheduler said of its workers is believed."""
+BARREN_SECONDS = 90.0
+"""How long a local cluster may be without any worker."""
+
+
+class Cluster:
+    """Wraps a client on any cluster. `resources`: what every call asks of its worker, as Dask resources.
+
+    Methods never raise because the scheduler is away: there are no slots then.
+    """
+
+    def __init__(self, client: Client, resources: Mapping[str, float] | None = None) -> None:
+        self.client = client
+        self.resources = dict(resources or {})
+        self._facts: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._had_workers = True
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client stands in connection with its scheduler."""
+        return bool(self.client.status == "running")
+
+    @property
+    def dashboard(self) -> str | None:
+        """Link to Dask's own dashboard, where the scheduler serves one."""
+        try:
+            return str(self.client.dashboard_link) if self.connected else None
+        except (AttributeError, KeyError, OSError, RuntimeError):
+            return None
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Address -> what the scheduler knows of each worker; empty while it is away."""
+        when, known = self._facts
+        if not self.connected:
+            return {}
+        if time.monotonic() - when > FACTS_SECONDS:
+            try:
+                known = dict(self.client.scheduler_info(n_workers=-1)["workers"])
+            except (OSError, RuntimeError, TimeoutError, KeyError):
+                return {}
+            self._facts = (time.monotonic(), known)
+        return known
+
+    def slots(self) -> int:
+        """How many calls can run at a time; none while the scheduler is away, else at least one."""
+        if not self.connected:
+            return 0
+        return max(1, sum(int(w["nthreads"]) for w in self.workers().values()))
+
+    def processing(self) -> dict[str, tuple[str, ...]]:
+        """Worker -> keys of the tasks that Dask has sent there and that have not come back."""
+        if not self.connected:
+            return {}
+        try:
+            return {worker: tuple(map(str, keys)) for worker, keys in self.client.processing().items()}
+        except (OSError, RuntimeError, TimeoutError):
+            return {}
+
+    def gone(self, worker: str) -> None:
+        """It is known to be dead before the scheduler is asked again."""
+        self._facts[1].pop(worker, None)
+
+    def others(self, avoided: Collection[str]) -> list[str]:
+        """The workers that are neither `avoided` nor on such a host; none where nothing is avoided, or all are."""
+        return [w for w in self.workers() if w not in avoided and host_of(w) not in avoided] if avoided else []
+
+    def submit(
+        self, task: Callable[..., Any], order: Any, key: str, bound: Sequence[str] = (), priority: float = 0.0
+    ) -> Future[Any]:
+        """`task(order)` on a worker that has the resources, one of `bound` where any are named. The higher `priority`,
+        the sooner it starts."""
+        # with other workers allowed an idle one that is avoided would steal it
+        where: dict[str, Any] = {"workers": list(bound), "allow_other_workers": False} if bound else {}
+        return self.client.submit(
+            task, order, key=key, pure=False, retries=0, resources=self.resources or None, priority=priority, **where
+        )
+
+    def tend(self) -> list[str]:
+        """Put back what was lost; what people should know of it. Raises CampaignError where that is hopeless."""
+        if not self.connected:
+            return []
+        workers, had = bool(self.workers()), self._had_workers
+        self._had_workers = workers
+        if had and not workers:
+            return ["there are no workers; calls wait for them"]
+        return ["there are workers again"] if workers and not had else []
+
+
+class Remote(Cluster):
+    """A scheduler that somebody else runs. It may go and come back; then a new client is made, by `connect`."""
+
+    def __init__(
+        self, client: Client, address: str, connect: Callable[[], Client], resources: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(client, resources)
+        self.address, self._connect = address, connect
+        self._away = False
+
+    def tend(self) -> list[str]:
+        """A new client where the old one has given up."""
+        if self.client.status == "closed":
+            with suppress(OSError, TypeError, ValueError, RuntimeError, TimeoutError):  # away still: look again soon
+                self.client = self._connect()
+        if self.connected != self._away:
+            return super().tend()
+        self._away = not self.connected
+        if self._away:
+            return [f"the scheduler at {self.address} is away; the campaign waits for it"]
+        return [f"the scheduler at {self.address} answers again", *super().tend()]
+
+
+class Local(Cluster):
+    """Worker processes of our own on this host, under nannies in this process."""
+
+    def __init__(
+        self, client: Client, cluster: LocalCluster, count: int, resources: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(client, resources)
+        self.cluster, self.count = cluster, count
+        self._barren: float | None = None
+
+    def tend(self) -> list[str]:
+        """New workers in place of those that did not come back."""
+        self.cluster.scale(self.count)
+        if self.workers():
+            self._barren = None
+        elif self._barren is None:
+            self._barren = time.monotonic()
+        elif time.monotonic() - self._barren > BARREN_SECONDS:
+            raise CampaignError(
+                f"the local cluster has had no worker for {BARREN_SECONDS:.0f} s: they cannot start (is farfield still "
+                "installed, is there memory?); mend that, then `farfield run` goes on"
+            )
+        return super().tend()
+
+
+def host_of(address: str) -> str:
+    """The host in a worker's address, tls://10.0.0.7:4711."""
+    return urlsplit(address).hostname or address

@@ -1,0 +1,141 @@
+"""A real run, steered and watched from outside through its database: pause, resume, stop, status, watch, log."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from slow_emt import campaign_file, started
+from typer.testing import CliRunner, Result
+
+from farfield.service.cli.app import app
+
+
+def call(folder: Path, *arguments: str) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("FARFIELD_DATABASE", raising=False)
+        result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
+
+
+class Run:
+    """A run of `farfield run` and where to ask after it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = campaign_file(folder, "steered")
+        self.place = ("--database", str(folder / "steered" / "campaign.db"), "--campaign", "steered")
+        self.process = started(self.file)
+
+    def status(self) -> dict[str, Any]:
+        if not (self.folder / "steered" / "campaign.db").exists():
+            return {"state": "not yet", "calls": 0, "running": 0}
+        done = call(self.folder, "status", *self.place, "--json")
+        return json.loads(done.stdout) if done.exit_code == 0 else {"state": "not yet", "calls": 0, "running": 0}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = Run(tmp_path)
+    yield run
+    if run.process.poll() is None:
+        run.process.kill()
+        run.process.wait(timeout=30)
+
+
+def test_a_run_is_paused_watched_resumed_and_stopped_from_outside(run: Run) -> None:
+    until(lambda: run.status()["calls"] >= 2)
+    assert "paused" in call(run.folder, "pause", *run.place).stdout
+    until(lambda: run.status()["state"] == "paused" and run.status()["running"] == 0)
+    held = run.status()["calls"]
+    time.sleep(1.5)  # five calls' time
+    status = run.status()
+    assert (status["calls"], status["state"]) == (held, "paused")
+    assert run.process.poll() is None
+
+    with urlopen(status["dashboard"].replace("/status", "/health"), timeout=10) as page:
+        assert page.status == 200
+    shown = call(run.folder, "status", *run.place).stdout
+    assert status["dashboard"] in shown
+    picture = call(run.folder, "watch", *run.place).stdout  # no terminal: one picture
+    assert "steered: paused, run by process" in picture
+    assert re.search(r"\d+ of \d+ settled", picture)
+
+    done = json.loads(call(run.folder, "resume", *run.place, "--json").stdout)
+    assert done["resumed"]
+    assert done["controller"].startswith("process")
+    until(lambda: run.status()["calls"] >= held + 2)
+    assert json.loads(call(run.folder, "stop", *run.place, "--json").stdout) == {
+        "campaign": "steered",
+        "stopping": True,
+    }
+    assert run.process.wait(timeout=60) == 0
+    assert run.status()["state"] == "drained"
+    assert run.status()["dashboard"] is None
+
+    kinds = [json.loads(line)["kind"] for line in call(run.folder, "log", *run.place, "--json").stdout.splitlines()]
+    assert [k for k in kinds if k in ("pause", "paused", "resume", "went on", "drained")] == [
+        "pause",
+        "paused",
+        "resume",
+        "went on",
+        "drained",
+    ]
+    logs = {p.name.split("-")[0]: p for p in sorted((run.folder / "steered" / "log").glob("*.jsonl"))}
+    assert set(logs) == {"controller", "worker"}
+    lines = [json.loads(line) for path in logs.values() for line in path.read_text(encoding="utf-8").splitlines()]
+    assert all({"time", "level", "source", "message", "host", "pid"} <= set(line) for line in lines)
+    assert {line["attempt"] for line in lines if line["message"] == "finished"} >= {1, 2}
+
+
+def test_a_pause_stays_through_a_restart(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    until(lambda: first.status()["calls"] >= 1)
+    call(tmp_path, "pause", *first.place)
+    first.process.kill()
+    first.process.wait(timeout=30)
+    said = call(tmp_path, "pause", *first.place)
+    assert said.exit_code == 0
+    before = first.status()["calls"]
+    second = Run(tmp_path)
+    try:
+        until(lambda: (second.status()["dashboard"] or "").startswith("http") and second.status()["state"] == "paused")
+        until(lambda: second.status()["running"] == 0)  # a worker may outlive its controller for a moment
+        time.sleep(1.5)
+        now = second.status()
+        assert now["state"] == "paused"
+        assert now["calls"] <= before + 2  # those that ran when their controller died are charged meanwhile
+        call(tmp_path, "resume", *second.place)
+        assert second.process.wait(timeout=120) == 0
+        assert second.status()["state"] == "converged"
+    finally:
+        if second.process.poll() is None:
+            second.process.kill()
+            second.process.wait(timeout=30)
+    refused = call(tmp_path, "pause", *second.place)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "nothing to pause" in refused.stderr
+
+
+@pytest.mark.parametrize("verb", [("pause",), ("resume",), ("log",), ("watch",), ("retry", "-f"), ("cancel", "-f")])
+def test_a_verb_without_a_campaign_is_one_line(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    arguments = [*verb, "c.toml"] + (["natoms>1"] if len(verb) > 1 else [])
+    done = call(tmp_path, *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "farfield: no campaign file c.toml; make one with `farfield init`\n"

@@ -1,0 +1,33 @@
+"""What fault tests compare with: the campaign that nothing happens to; and PostgreSQL servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from postgres import Server, served
+from tiny import Decided, Tiny
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Decided:
+    """What the undisturbed campaign decides, proposal by proposal."""
+    tiny = Tiny(tmp_path_factory.mktemp("calm"))
+    tiny.finish()
+    decided = tiny.decided()
+    tiny.close()
+    return decided
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server with an empty database, of one test's own."""
+    with served() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a server that all tests share; each leaves it empty."""
+    with served() as server:
+        yield server.url

@@ -1,0 +1,249 @@
+"""One tiny campaign under every fault that a cluster knows: nothing acknowledged is lost, nothing is paid twice, nobody
+is left over, and the same is bought as if nothing had happened (decision A1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+from daemons import Daemons, below, daemons, nanny_of
+from places import namespace, small_disk
+from processes import gone
+from required import absent
+from sqlalchemy import func, select
+from tiny import HEARTBEAT, Decided, Tiny, law, until, working_for
+
+from farfield.db import schema
+
+LEASE = 4 * HEARTBEAT
+
+
+def after(fault: str, tiny: Tiny, acknowledged: set[tuple[str, str, float]]) -> None:
+    """What must hold at any time; the counts are printed."""
+    counts = tiny.counts()
+    print(f"{fault}: {counts}")
+    assert acknowledged <= tiny.observed(), fault
+    assert counts.doubled == 0, fault
+
+
+def strike(tiny: Tiny, process: subprocess.Popen[bytes], what: str) -> None:
+    """kill -9 in the middle of a call: the worker, or one of the processes below it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        _, worker = tiny.one_running(process)
+        targets = [worker] if what == "worker" else below(worker)[what]
+        if targets and any(pid == worker for _, pid in tiny.running()):
+            for pid in targets:
+                os.kill(pid, signal.SIGKILL)
+            assert gone(targets)
+            return
+    raise AssertionError(f"no {what} to kill\n{tiny.output()}")
+
+
+def test_processes_of_one_host(calm: Decided, tmp_path: Path) -> None:
+    tiny = Tiny(tmp_path / "one")
+    process = tiny.run()
+    for stage, what in enumerate(("worker", "child", "grandchild", "supervisor", "worker")):
+        tiny.reaches(1 + 2 * stage, process)
+        acknowledged = tiny.observed()
+        strike(tiny, process, what)
+        tiny.reaches(2 + 2 * stage, process)
+        after(f"kill -9 of a {what}", tiny, acknowledged)
+
+    second = Tiny(tmp_path / "one", url=tiny.url)  # the same campaign, started twice by mistake
+    assert second.run().wait(timeout=120) == 2
+    assert f"already run by process {process.pid} on " in tiny.output()
+    assert process.poll() is None
+
+    acknowledged = tiny.observed()
+    tiny.one_running(process)
+    process.kill()
+    process.wait()
+    assert until(lambda: not working_for(tiny.folder), 30)  # nobody is left although nobody cleaned up
+    tiny.finish()
+    counts = law(tiny, calm, acknowledged)
+    print(f"kill -9 of the controller: {counts}")
+    lost = counts.states.get("failed: worker lost", 0)
+    assert 2 <= lost <= 6  # two workers, a supervisor, and what the controller took with it
+    assert counts.states.get("failed: crashed") == 1  # the child, which may have been the oracle's own fault
+    tiny.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Daemons]:
+    with daemons(tmp_path / "dask") as made:
+        yield made
+
+
+def test_a_cluster_that_outlives_its_controller(
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+) -> None:
+    cluster.worker(TINY_SECONDS="0.5")
+    cluster.worker(TINY_SECONDS="0.5")
+    tiny = Tiny(tmp_path / "outliving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    process = tiny.run()
+
+    def nanny() -> None:
+        os.kill(nanny_of(tiny.one_running(process)[1]), signal.SIGKILL)
+
+    def scheduler() -> None:
+        tiny.one_running(process)
+        cluster.scheduler.kill()
+
+    def stopped() -> None:
+        attempt, worker = tiny.one_running(process)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            assert until(lambda: elsewhere(tiny, attempt), 60), tiny.output()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+
+    def away() -> None:
+        tiny.one_running(process)
+        server.stop()
+        time.sleep(10)
+        server.start()
+
+    def restarted(mode: str) -> Callable[[], None]:
+        def fault() -> None:
+            tiny.one_running(process)
+            server.restart(mode)
+
+        return fault
+
+    faults = {
+        "SIGSTOP past the lease, SIGCONT": stopped,
+        "kill -9 of a nanny": nanny,
+        "PostgreSQL away for 10 s": away,
+        "kill -9 of the scheduler": scheduler,
+        "PostgreSQL restarted, fast": restarted("fast"),
+        "PostgreSQL restarted, immediate": restarted("immediate"),
+    }
+    for stage, (name, fault) in enumerate(faults.items()):
+        tiny.reaches(1 + 2 * stage, process)
+        acknowledged = tiny.observed()
+        fault()
+        tiny.reaches(2 + 2 * stage, process)
+        after(name, tiny, acknowledged)
+
+    acknowledged = tiny.observed()
+    tiny.one_running(process)
+    process.kill()
+    process.wait()
+    running = {attempt for attempt, _ in tiny.running()}
+    assert until(lambda: not {attempt for attempt, _ in tiny.running()} & running)
+    after("kill -9 of the controller", tiny, acknowledged)
+    time.sleep(LEASE)
+    tiny.finish()
+    cluster.close()
+    counts = law(tiny, calm, acknowledged)
+    print(f"in the end: {counts}")
+    assert counts.states.get("superseded", 0) == 1  # the call that was stopped, and done elsewhere meanwhile
+    assert "failed: crashed" not in counts.states  # no fault of the oracle
+    for said in ("the scheduler at", "answers again", "database"):
+        assert said in " ".join(events(tiny))
+    tiny.close()
+
+
+def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        tiny = Tiny(disk / "full")
+        process = tiny.run()
+        tiny.reaches(3, process)
+        acknowledged = tiny.observed()
+        with (disk / "junk").open("wb") as junk:
+            try:
+                while True:
+                    junk.write(bytes(1 << 16))
+                    junk.flush()
+            except OSError:
+                pass  # full now, to the last block
+        time.sleep(8)
+        assert process.poll() is None, tiny.output()
+        before = tiny.finished()
+        assert before <= 3 + 4  # what was under way may have found room; nothing was begun
+        (disk / "junk").unlink(missing_ok=True)
+        tiny.ended(process)
+        counts = law(tiny, calm, acknowledged)
+        print(f"disk full for 8 s: {counts}")
+        said = [kind for kind, _ in events_by_kind(tiny) if kind in ("disk", "database")]
+        assert 1 <= len(said) <= 4, events_by_kind(tiny)
+        assert set(counts.states) <= {"finished", "failed: worker lost"}  # the oracle's budget is untouched
+        tiny.close()
+
+
+def test_a_clock_that_is_off_by_an_hour(
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+) -> None:
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        absent("faketime", "no libfaketime (Debian: libfaketime)")
+    off = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    cluster.worker(**off)
+    cluster.worker(**off | {"FAKETIME": "-1h"})
+    tiny = Tiny(tmp_path / "clock", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    began = time.time()
+    tiny.finish()
+    cluster.close()
+    counts = law(tiny, calm)
+    print(f"worker clocks off by an hour: {counts}")
+    assert set(counts.states) == {"finished"}
+    database = tiny.database()
+    assert database is not None
+    a = schema.attempt.c
+    with database.read() as connection:
+        first, last = connection.execute(select(func.min(a.started), func.max(a.ended))).one()
+    assert began < first < last < time.time()  # the database's clock alone counts
+    tiny.close()
+
+
+def test_a_network_that_is_cut_for_twenty_seconds(calm: Decided, tmp_path: Path) -> None:
+    with namespace() as (inside, here, cut), daemons(tmp_path / "dask", here) as cluster:
+        cluster.worker(prefix=inside)
+        cluster.worker(prefix=inside)
+        sections = f'[cluster]\nscheduler = "{cluster.address}"\ninsecure = true\n'
+        tiny = Tiny(tmp_path / "cut", sections)
+        process = tiny.run()
+        tiny.reaches(3, process)
+        acknowledged = tiny.observed()
+        tiny.one_running(process)
+        cut(True)
+        time.sleep(20)
+        assert process.poll() is None
+        cut(False)
+        tiny.ended(process)
+        cluster.close()
+        counts = law(tiny, calm, acknowledged)
+        print(f"network cut for 20 s: {counts}")
+        assert set(counts.states) <= {"finished", "superseded", "failed: worker lost"}
+        tiny.close()
+
+
+def elsewhere(tiny: Tiny, attempt: int) -> bool:
+    """Whether the calculation of `attempt` has been answered by another."""
+    database = tiny.database()
+    assert database is not None
+    a = schema.attempt
+    with database.read() as connection:
+        row = connection.scalars(select(a.c.calculation_id).where(a.c.id == attempt)).one()
+        query = select(func.count()).where(a.c.calculation_id == row, a.c.state == "finished", a.c.id != attempt)
+        return bool(connection.scalars(query).one())
+
+
+def events_by_kind(tiny: Tiny) -> list[tuple[str, str]]:
+    """All events of the campaign."""
+    database = tiny.database()
+    assert database is not None
+    with database.read() as connection:
+        rows = connection.execute(select(schema.event.c.kind, schema.event.c.message).order_by(schema.event.c.id))
+        return [(r.kind, r.message) for r in rows]
+
+
+def events(tiny: Tiny) -> list[str]:
+    return [f"{kind} {message}" for kind, message in events_by_kind(tiny)]

@@ -1,0 +1,77 @@
+"""A campaign through a real SLURM: jobs are cancelled under it, their wall time is shorter than it, nothing is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import slurm
+from required import absent
+from tiny import Decided, Tiny, law, until
+
+CLUSTER = """
+[cluster]
+kind = "slurm"
+workers = 2
+queue = "main"
+memory = 900
+wall_time = 0.01667
+interface = "lo"
+environment = ["export TINY_SECONDS=4"]
+"""
+"""Wall time: the one minute that SLURM gives at least; workers leave after some 50 s."""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[None]:
+    if (why := slurm.missing()) is not None:
+        absent("slurm", why)
+    with slurm.single_node():
+        yield
+
+
+def test_a_campaign_outlives_its_jobs(node: None, server: postgres.Server, calm: Decided, tmp_path: Path) -> None:
+    began = time.monotonic()
+    tiny = Tiny(tmp_path / "slurm", CLUSTER, server.url)
+    process = tiny.run()
+    seen: dict[str, str] = {}
+    cancelled: list[str] = []
+    while process.poll() is None and time.monotonic() - began < 420:
+        now = slurm.jobs()
+        seen |= now
+        if len(cancelled) < 2 and tiny.finished() >= 1 + 2 * len(cancelled):
+            tiny.one_running(process)
+            running = [job for job, state in now.items() if state == "RUNNING" and job not in cancelled]
+            if running:
+                cancelled.append(running[0])
+                subprocess.run(["scancel", running[0]], check=True)
+        time.sleep(0.2)
+    tiny.ended(process)
+    acknowledged = tiny.observed()
+    counts = law(tiny, calm, acknowledged)
+    took = time.monotonic() - began
+    print(f"SLURM: {len(seen)} jobs ({len(cancelled)} cancelled) in {took:.0f} s; {counts}")
+    assert len(cancelled) == 2
+    assert took > 60  # longer than a job may live
+    assert len(seen) > 2 + len(cancelled)  # the cancelled were replaced, and so were those whose time had come
+    assert until(lambda: not slurm.jobs(), 60)
+    assert not list((tiny.folder / "jobs").glob(".dask*"))  # no key is left behind
+    tiny.close()
+
+
+def test_a_job_that_slurm_refuses_is_told_at_once(node: None, server: postgres.Server, tmp_path: Path) -> None:
+    tiny = Tiny(tmp_path / "refused", CLUSTER.replace('queue = "main"', 'queue = "nowhere"'), server.url)
+    assert tiny.run().wait(timeout=120) == 2
+    assert "slurm takes no job" in tiny.output()
+    assert "partition" in tiny.output()
+    wide = Tiny(tmp_path / "wide", CLUSTER + "cores = 64\n", server.url)
+    assert wide.run().wait(timeout=120) == 2
+    assert "will never run these jobs (PartitionConfig)" in wide.output()  # SLURM takes them, and lets them wait
+    assert until(lambda: not slurm.jobs(), 60)
+    for campaign in (tiny, wide):
+        assert "Traceback" not in campaign.output()
+        campaign.close()

@@ -1,0 +1,67 @@
+"""A small disk, and a network of one's own that can be cut: both need root and the right to do so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from required import absent
+
+DISK_BYTES = 160 * 1024 * 1024
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A tmpfs in `folder`."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    if (why := _refused(mount)) is not None:
+        absent("tmpfs", f"cannot mount a tmpfs ({why})")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@contextmanager
+def namespace() -> Iterator[tuple[list[str], str, Callable[[bool], None]]]:
+    """What stands before a command that runs in a network namespace of its own; our address as seen from there; and
+    what cuts the way between the two, or mends it."""
+    if shutil.which("ip") is None:
+        absent("netns", "no ip (Debian: iproute2)")
+    number = os.getpid() % 250
+    name, ours, theirs = f"farfield{number}", f"ffa{number}", f"ffb{number}"
+    here, there = f"10.213.{number}.1", f"10.213.{number}.2"
+    if (why := _refused(["ip", "netns", "add", name])) is not None:
+        absent("netns", f"cannot make a network namespace ({why})")
+    inside = ["ip", "netns", "exec", name]
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True)
+
+    try:
+        run("ip", "link", "add", ours, "type", "veth", "peer", "name", theirs)
+        run("ip", "link", "set", theirs, "netns", name)
+        run("ip", "address", "add", f"{here}/30", "dev", ours)
+        run("ip", "link", "set", ours, "up")
+        run(*inside, "ip", "address", "add", f"{there}/30", "dev", theirs)
+        run(*inside, "ip", "link", "set", theirs, "up")
+        run(*inside, "ip", "link", "set", "lo", "up")
+
+        def cut(off: bool) -> None:
+            run("ip", "link", "set", ours, "down" if off else "up")
+
+        yield inside, here, cut
+    finally:
+        subprocess.run(["ip", "link", "del", ours], check=False, stderr=subprocess.DEVNULL)
+        run("ip", "netns", "del", name)
+
+
+def _refused(command: list[str]) -> str | None:
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if said.returncode == 0 else " ".join(said.stderr.split())[:200]
