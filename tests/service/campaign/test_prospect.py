@@ -111,7 +111,7 @@ def test_what_the_next_decision_buys_beside_the_rung_is_in_its_first_step(
         assert steps[0].rung.cost == pytest.approx(plain.forecast.steps[0].rung.cost + extra)
         assert steps[1].rung.cost == plain.forecast.steps[1].rung.cost
     assert dear.expected == pytest.approx(plain.expected + extra)
-    assert {r.purchase.what for r in dear.reliefs if r.purchase.term == "fold"} == {"FC on 3x3x3"}
+    assert {r.purchase.what for r in dear.reliefs if r.purchase.term == "fold"} == {"FC on 4x4x4"}
 
 
 def test_a_decision_under_way_misses_what_has_no_answer(

@@ -41,13 +41,16 @@ def labelled(decision: Decision, p: Proposal, lie: Lie) -> Answer:
 class Played:
     """A campaign on EMT with lies, to its end; each decision also taken by a loop restored from what was there."""
 
-    def __init__(self, lie: Lie = honest, more: dict[str, Any] | None = None, rounds: int = 12) -> None:
+    def __init__(
+        self, lie: Lie = honest, more: dict[str, Any] | None = None, rounds: int = 12, *, analytic: bool = True
+    ) -> None:
         sections = {
             "target": {"size": 4, "tol_geo": 0.05, "tol_energy": 0.05},
             "surrogate": {"level": 0},
             **(more or {}),
         }
-        self.config, self.oracle = CampaignConfig.from_mapping(sections), OracleInfo("emt")
+        self.config = CampaignConfig.from_mapping(sections)
+        self.oracle = OracleInfo("emt", analytic=analytic)
         self.loop = Loop(self.config, self.oracle)
         self.decisions: list[Decision] = []
         self.answers: list[list[Answer]] = []
@@ -159,10 +162,10 @@ def test_false_cells_of_the_perfect_crystal_are_tested_from_both_sides(
     once: Played, role: str, change: Callable[[Answer], Answer]
 ) -> None:
     """A decision made by hand buys the crystal's cells again, when there is a surrogate to judge them."""
-    loop, _ = once.resumed(1)
+    loop, _ = once.resumed(4)
     before = loop.observed.constants[0], len(loop.observed.strains)
     given = [p for d in once.decisions[:3] for p in d.proposals if p.role == role]
-    bought = Decision(2, "by hand", tuple(given), (), 0, {}, {}, {}, b"")
+    bought = Decision(5, "by hand", tuple(given), (), 0, {}, {}, {}, b"")
     lie = first(role, change)
     loop.tell(bought, [labelled(bought, p, lie) for p in given])
     asked = loop.ask()
@@ -211,11 +214,11 @@ def wrong_energy(a: Answer) -> Answer:
     ("role", "change"), [("verification", wrong_energy), ("training", wrong_forces), ("training", wrong_energy)]
 )
 def test_other_lies_are_refuted_too(role: str, change: Callable[[Answer], Answer]) -> None:
-    played = Played(first(role, change))
+    played = Played(first(role, change), analytic=role != "training")  # one first cell alone cannot be judged
     liar = "2/0" if role == "verification" else min(n.calculation for n in played.notes)
     assert [n.calculation for n in played.notes if n.kind == "withdrawn"] == [liar]
     # the fit of two first cells lays the blame on both, and the test acquits one
-    assert {n.calculation for n in played.notes if n.kind == "confirmed"} <= {"1/15"}
+    assert len({n.calculation for n in played.notes if n.kind == "confirmed"}) <= 1
     assert played.stop is not None
     assert played.stop.converged
     assert played.loop.state.withdrawn == [liar]
@@ -261,7 +264,21 @@ def test_a_label_that_a_person_withdraws_while_it_is_in_doubt_stays_out(once: Pl
     assert following.proposals[0].rung == once.decisions[2].proposals[0].rung
 
 
-@pytest.mark.parametrize("role", ["training", "force constants"])
+def test_a_first_cell_that_is_withdrawn_is_asked_again(once: Played) -> None:
+    loop, asked = once.resumed(0)
+    assert isinstance(asked, Decision)
+    loop.withdraw([f"1/{p.ordinal}" for p in asked.proposals if p.role == "training"])
+    loop.tell(asked, once.answers[1])
+    again = loop.ask()
+    assert isinstance(again, Decision)
+    assert [p.role for p in again.proposals] == ["training"]
+    loop.tell(again, [labelled(again, p, honest) for p in again.proposals])
+    following = loop.ask()
+    assert isinstance(following, Decision)
+    assert following.proposals[0].role == "verification"
+
+
+@pytest.mark.parametrize("role", ["force constants"])
 def test_withdrawing_all_that_a_first_fit_needs_ends_the_campaign(once: Played, role: str) -> None:
     loop, asked = once.resumed(0)
     assert isinstance(asked, Decision)
