@@ -13,7 +13,7 @@ from farfield.errors import CrystalError
 from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size
 
-__all__ = ["Mirror", "Operation", "operations", "to_origin"]
+__all__ = ["Mirror", "Operation", "operations", "space_group", "to_origin"]
 
 spglib.error.OLD_ERROR_HANDLING = False  # errors as exceptions; the old way is deprecated and warns at every call
 
@@ -34,8 +34,8 @@ class Operation(Mirror):
     fractional: NDArray[np.int64]
 
 
-def operations(host: Host, size: Size) -> list[Operation]:
-    """All operations of the space group (centring translations included) that map the supercell's lattice to itself.
+def space_group(host: Host) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """f -> W f + w in conventional-cell coordinates, centring translations included: (W (3, 3), w (3,)).
 
     Raises CrystalError where the symmetry cannot be found.
     """
@@ -46,11 +46,19 @@ def operations(host: Host, size: Size) -> list[Operation]:
         raise CrystalError(f"spglib finds no symmetry in the host ({error}); check its basis") from error
     if found is None:
         raise CrystalError("spglib finds no symmetry in the host; check its basis")
+    return list(zip(np.asarray(found["rotations"], np.int64), found["translations"], strict=True))
+
+
+def operations(host: Host, size: Size) -> list[Operation]:
+    """All operations of the space group (centring translations included) that map the supercell's lattice to itself.
+
+    Raises CrystalError where the symmetry cannot be found.
+    """
     n = np.array(size)
     frac = host.site_fractions(size)
     to_cart = host.cell.T
     out = []
-    for W, w in zip(found["rotations"], found["translations"], strict=True):
+    for W, w in space_group(host):
         if ((W * n[None, :]) % n[:, None]).any():
             continue  # does not keep the supercell
         moved = frac @ W.T + w

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-import spglib
-import spglib.error
 from numpy.typing import NDArray
 
 from farfield.errors import CrystalError
 from farfield.service.cells.host import Host
 from farfield.service.cells.ladder import Size
+from farfield.service.cells.strains import sublattices
+from farfield.service.cells.symmetry import space_group
 
 __all__ = ["PointOperation", "WaveVectors", "wave_vectors"]
 
@@ -54,32 +54,16 @@ class WaveVectors:
 
     def __init__(self, host: Host, size: Size) -> None:
         self.host, self.size = host, size
-        numbers = [host.species.index(s) + 1 for s in host.symbols]
-        try:
-            found = spglib.get_symmetry((host.cell.tolist(), host.basis.tolist(), numbers), symprec=1e-5)
-        except spglib.error.SpglibError as error:
-            raise CrystalError(f"spglib finds no symmetry in the host ({error}); check its basis") from error
-        if found is None:
-            raise CrystalError("spglib finds no symmetry in the host; check its basis")
-        self._space_group = list(zip(found["rotations"], found["translations"], strict=True))
+        self._space_group = space_group(host)
         still = [t for W, t in self._space_group if (np.eye(3) == W).all()]
         self.translations: Array = np.array(sorted(still, key=lambda t: np.round(t, 6).tolist()))
-        self.sublattice = self._sublattices()
+        self.sublattice: Indices = np.array(sublattices(host))
         self.first: Indices = np.unique(self.sublattice, return_index=True)[1].astype(np.int64)
         self.sites: Array = host.basis[self.first]
         self.q, self._number = self._enumerate()
 
     def __len__(self) -> int:
         return len(self.q)
-
-    def _sublattices(self) -> Indices:
-        basis, out = self.host.basis, np.full(self.host.nb, -1)
-        for b in range(len(basis)):
-            if out[b] < 0:
-                moved = basis[b] + self.translations
-                off = basis[:, None] - moved[None]
-                out[(np.abs(off - np.rint(off)).max(axis=2) < 1e-4).any(axis=1)] = out.max() + 1
-        return np.asarray(out, np.int64)
 
     def keys(self, q: Array) -> Array:
         """A row of integers for each q (m, 3), equal where wave vectors are the same."""

@@ -107,7 +107,8 @@ class Display:
             beside = (e.in_sample, e.parametric_geo, e.noise)
             in_sample, spread, noise = ("-" if x is None else f"{x:.4f}" for x in beside)
             figures = (
-                f"; eta_geo {e.eta_geo:.4f} Å (core {e.core:.4f}, FC {e.fc:.4f}, V {e.v:.4f}, fold {e.fold:.4f}, hidden {e.hidden:.4f}, "
+                f"; eta_geo {e.eta_geo:.4f} Å (core {e.core:.4f}, FC {e.fc:.4f}, V {e.v:.4f}, "
+                f"fold {e.fold:.4f}, hidden {e.hidden:.4f}, "
                 f"noise {noise}, param. {spread}, in-sample {in_sample}); eta_E {1e3 * e.eta_energy:+.2f} meV; "
                 f"E_f {e.formation_energy_raw:.4f} eV raw, {e.formation_energy:.4f} corrected; {e.basis_size} functions"
             )
