@@ -78,8 +78,8 @@ class LatticeOperator:
     def extremes(self) -> tuple[float, float]:
         """Smallest eigenvalue and largest |eigenvalue| of (D^T D)_k^{-1/2} H_k (D^T D)_k^{-1/2}, eV/Å^2.
 
-        The first is gamma_hom (theory.md section 3), the second the (D, D*) norm of T1. Translations are left out. To 12
-        digits: the last bits of a small matrix product hang on where its operands lie in memory.
+        The first is gamma_hom (theory.md section 3), the second the (D, D*) norm of T1. Translations are left out.
+        To 12 digits: the last bits of a small matrix product hang on where its operands lie in memory.
         """
         S = _stencil_root(self.host, self.size)
         M = S @ self.symbol @ S
