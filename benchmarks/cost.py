@@ -77,6 +77,7 @@ def main() -> int:
     parser.add_argument("--strategies", nargs="+", default=[*GUIDED, *OTHERS])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--page", action="store_true", help="write the page from what is there, run nothing")
+    parser.add_argument("--no-page", action="store_true", help="run, and leave the page as it is")
     words = parser.parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
     if not words.page:
@@ -84,6 +85,8 @@ def main() -> int:
             for system in words.systems:
                 for strategy in words.strategies:
                     job(system, strategy, seed)
+    if words.no_page:
+        return 0
     errors = {k: s.errors for k, s in SYSTEMS.items()}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     return page(KEPT, errors, list(GUIDED), OTHERS, ROOT / "docs", machine)

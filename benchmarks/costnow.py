@@ -1,6 +1,6 @@
 """The product's loop as it is now against the baselines of docs/cost.md, whose own runs take hours.
 
-    python benchmarks/cost.py --strategies guided     # keeps its runs in runs/cost/
+    python benchmarks/cost.py --strategies guided --no-page     # keeps its runs in runs/cost/
     python benchmarks/costnow.py
 
 Reads the kept runs of "guided" and the baselines' medians in docs/cost.md; writes docs/cost_now.md.
