@@ -6,7 +6,8 @@ race: finish them, while other processes finish others of the same calculations,
 twice over, and finish what was claimed; prints attempts with the kinds accepted.
 work: buy the calculations of campaign 1 for ever; prints each attempt once its answer is in the record.
 patient: the same, but each transaction is tried again for as long as the server is away, as a worker does.
-nest: on every line of input fork a child that works, print its pid, and wait until somebody has killed it.
+nest: on every line of input fork a child that works, print its pid, and wait until somebody has killed it; a child that
+ends in another way ends the nest too.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def race(claims: Claims, session: int, mine: list[int]) -> None:
 def work(claims: Claims, session: int, _: list[int]) -> None:
     with claims.database.read() as connection:
         keys = list(connection.scalars(select(schema.calculation.c.key).order_by(schema.calculation.c.id)))
-    for turn in count():
+    for turn in count(session * 97):  # each begins elsewhere, so that few are answered already
         key = keys[turn % len(keys)]
         attempt = claims.new_attempt(key, 1, ("E", "F", "V"))
         if claims.claim(attempt, session):
@@ -85,7 +86,9 @@ def nest(url: str) -> None:
     for _ in sys.stdin:
         child = os.fork()
         if child:
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                sys.exit(f"a child ended by itself with status {status}")
             continue
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no child outlives the test
         print("child", os.getpid(), flush=True)
