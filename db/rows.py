@@ -6,13 +6,15 @@ That is half the time of a bulk insertion, and most of it where each row has a t
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, Table, Text, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy.exc import DBAPIError
 
 from farfield.db import schema
 
@@ -27,7 +29,9 @@ def insert_rows(
     No type converts a value. Raises ValueError where columns are out of order, or one that has a default is not named.
     """
     if rows:
-        connection.exec_driver_sql(_insertion(connection.dialect.name, table.name, tuple(columns), new), list(rows))
+        words = _insertion(connection.dialect.name, table.name, tuple(columns), new)
+        with _cursor(connection, words) as cursor:
+            cursor.executemany(words, rows)
 
 
 class Prepared:
@@ -44,7 +48,9 @@ class Prepared:
             compiled: Any = self._statement.compile(dialect=_positional(dialect))
             self._texts[dialect] = str(compiled), tuple(compiled.positiontup)
         words, names = self._texts[dialect]
-        return connection.exec_driver_sql(words, tuple(values[name] for name in names)).all()
+        with _cursor(connection, words) as cursor:
+            cursor.execute(words, tuple(values[name] for name in names))
+            return cursor.fetchall()  # type: ignore[no-any-return]
 
 
 class RowIds:
@@ -68,6 +74,19 @@ class RowIds:
         first = self._last[table.name] + 1
         self._last[table.name] += count
         return list(range(first, first + count))
+
+
+@contextmanager
+def _cursor(connection: Connection, words: str) -> Iterator[Any]:
+    """The driver's cursor in the connection's transaction; its errors are SQLAlchemy's."""
+    module: Any = connection.dialect.dbapi
+    cursor = connection.connection.cursor()
+    try:
+        yield cursor
+    except module.Error as fault:
+        raise DBAPIError.instance(words, None, fault, module.Error, dialect=connection.dialect) from fault
+    finally:
+        cursor.close()
 
 
 def _positional(dialect: str) -> Any:

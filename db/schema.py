@@ -60,7 +60,7 @@ __all__ = [
     "worker_session",
 ]
 
-REVISION = "0002"
+REVISION = "0003"
 """Schema revision of this program: the head of `migrations/versions`."""
 
 STATES: tuple[str, ...] = ("waiting", "running", "finished", "superseded", "failed", "withdrawn")
@@ -206,6 +206,8 @@ proposal = Table(
     Column("n3", Integer, nullable=False),
     Column("meta", Json, nullable=False),
     UniqueConstraint("decision_id", "ordinal"),
+    Index(None, "role", "calculation_id"),
+    Index(None, "n1", "n2", "n3", "calculation_id"),
 )
 
 source = Table(

@@ -19,6 +19,7 @@ from sqlalchemy.sql import Subquery
 
 from farfield.db import schema
 from farfield.db.clock import now
+from farfield.db.query.checked import checked
 from farfield.oracles.observation import KINDS
 
 __all__ = ["FIELDS", "ROLES_HINT", "Condition", "Field", "Misfit", "compare", "flag", "known"]
@@ -82,6 +83,10 @@ def _of_proposal(clause: Bool) -> Select[Any]:
     )
 
 
+def _of_proposal_alone(clause: Bool) -> Select[Any]:
+    return select(p.calculation_id).where(clause)
+
+
 def _value(kind: str) -> Any:
     return (
         select(o.value).where(o.calculation_id == c.id, o.kind == kind, o.detail == "").correlate(schema.calculation)
@@ -117,7 +122,8 @@ def _text(name: str, meaning: str, column: Any, driven: IdsOf | None = None, **m
 
 
 def _named(name: str, meaning: str, column: Any, kind: str = "text") -> Field:
-    return Field(name, kind, meaning, column, _of_proposal, proposed=True)
+    driven = _of_proposal if name in ("campaign", "decision") else _of_proposal_alone
+    return Field(name, kind, meaning, column, driven, proposed=True)
 
 
 _ALL = (
@@ -237,24 +243,26 @@ def _clause(column: Any, operator: str, values: Sequence[Any]) -> Bool:
 
 
 def _plain(field: Field, operator: str, values: Sequence[Any]) -> Condition:
-    clause = _clause(field.column, operator, values)
+    clause = _clause(checked(field.column), operator, values)
     if field.driven is None or operator == "!=":
         return Condition(clause, None, field.proposed)
-    return Condition(
-        clause,
-        field.driven(_clause(field.column if field.inner is None else field.inner, operator, values)),
-        field.proposed,
-    )
+    looked_up = _clause(field.column if field.inner is None else field.inner, operator, values)
+    if field.name == "size" and operator in ("=", ">", ">="):
+        looked_up = and_(p.n1 >= values[0], looked_up)  # what the index begins with
+    return Condition(clause, field.driven(looked_up), field.proposed)
 
 
 def _texts(field: Field, operator: str, values: Sequence[str]) -> Condition:
     if operator not in ("=", "!=", "in"):
         raise Misfit(f"{field.name} is text, which has no order; use = or != or in")
     if field.hexadecimal:
-        clause = or_(false(), *(_begins(field.column, v.lower()) for v in values))
+        clause, looked_up = (
+            or_(false(), *(_begins(column, v.lower()) for v in values))
+            for column in (checked(field.column), field.column)
+        )
         if operator == "!=":
             return Condition(~clause)
-        return Condition(clause, None if field.driven is None else field.driven(clause))
+        return Condition(clause, None if field.driven is None else field.driven(looked_up))
     if field.name == "formula":
         values = [_hill(v) for v in values]
     return _plain(field, operator, values)
@@ -361,8 +369,11 @@ def _by_formula(
     """Counts of atoms come from the formulas there are, of which there are few."""
     test = (lambda n: n in numbers) if operator == "in" else (lambda n: COMPARE[operator](n, numbers[0]))
     fit = [text for text in connection.scalars(_formulas()) if test(measure(Formula(text).count()))]
-    clause = or_(false(), *(s.formula.in_(fit[i : i + BLOCK]) for i in range(0, len(fit), BLOCK)))
-    return Condition(clause, _of_structure(clause))
+    clause, looked_up = (
+        or_(false(), *(column.in_(fit[i : i + BLOCK]) for i in range(0, len(fit), BLOCK)))
+        for column in (checked(s.formula), s.formula)
+    )
+    return Condition(clause, _of_structure(looked_up))
 
 
 def _formulas() -> Select[Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic.script import ScriptDirectory
 from ase.build import bulk
 from sqlalchemy import MetaData, Table, create_engine, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +27,7 @@ from farfield.db.engine import open_database, parse_url, plain_engine
 from farfield.db.identity import calculation_key, structure_bytes, structure_key
 from farfield.db.maintenance import check, copy, info, upgrade
 from farfield.db.maintenance.copying import table_hash
+from farfield.db.migrations import configuration
 from farfield.db.migrations import upgrade as migrate
 from farfield.db.query import select as select_query
 from farfield.db.record import Record
@@ -317,17 +319,22 @@ def first_revision(url: str) -> dict[str, object]:
     return {"forces": forces, "atoms": atoms, "rows": {name: len(r) for name, r in rows.items()}}
 
 
+@pytest.mark.parametrize("start", ["0001", "0002"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_every_earlier_revision_is_upgraded_with_its_data(elsewhere, tmp_path: Path, place: int) -> None:
+def test_every_earlier_revision_is_upgraded_with_its_data(elsewhere, tmp_path: Path, place: int, start: str) -> None:
     url = elsewhere[place]
     written = first_revision(url)
+    engine = plain_engine(parse_url(url))
+    with engine.begin() as connection:
+        migrate(connection, start)
+    engine.dispose()
     with pytest.raises(SchemaError, match="farfield db upgrade"):
         open_database(url)
     if place == 0:
         with pytest.raises(RecordError, match="pg_dump"):
             upgrade(url)
     done = upgrade(url, without_backup=place == 0)
-    assert (done.before, done.after) == ("0001", schema.REVISION)
+    assert (done.before, done.after) == (start, schema.REVISION)
     with open_database(url) as database:
         assert check(database).faults == []
         (row,) = select_query(database)
@@ -352,8 +359,13 @@ def test_every_earlier_revision_is_upgraded_with_its_data(elsewhere, tmp_path: P
     if place == 1:
         assert done.backup is not None
         with sqlite3.connect(done.backup) as raw:
-            assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+            assert raw.execute("SELECT version_num FROM alembic_version").fetchone() == (start,)
         raw.close()
+
+
+def test_every_revision_but_the_last_is_where_an_upgrade_is_tested_from() -> None:
+    known = [r.revision for r in ScriptDirectory.from_config(configuration()).walk_revisions()]
+    assert sorted(known) == ["0001", "0002", schema.REVISION]
 
 
 def test_an_upgraded_schema_is_a_fresh_one(elsewhere, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""How a page is read: by ids, or by the one index read that is known to be short. SQLite says how it will."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from farfield.db import schema
+from farfield.db.engine import open_database
+from farfield.db.query import pages
+from farfield.db.query.compiling import compiled
+from farfield.db.query.grammar import parse
+
+c = schema.calculation.c
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """The steps of a query, by window or by its first driver, as SQLite plans them."""
+    with open_database(f"sqlite:///{tmp_path / 'record.db'}", create=True) as database:
+
+        def steps(text: str, *, driven: bool) -> str:
+            with database.read() as connection:
+                query = compiled(connection, parse(text), text)
+                whole = pages._hits(query).where(c.id > 5)
+                whole = whole.where(c.id.in_(query.drivers[0])) if driven else whole.where(c.id <= 1000)
+                words = whole.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+                return "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}"))
+
+        yield steps
+
+
+@pytest.mark.parametrize("other", ["natoms=54", "formula=W54", "W>=54", "key=01", "role=host", "structure=ab"])
+def test_what_is_checked_is_not_looked_up(plan, other: str) -> None:
+    """Without statistics SQLite takes an equality on an index for a few rows; here it may be half of them."""
+    window, driven = plan(other, driven=False), plan(f"fmax<0.1 and {other}", driven=True)
+    for steps in (window, driven):
+        for index in ("ix_structure_natoms", "ix_structure_formula", "ix_proposal_role", "autoindex_calculation_1"):
+            assert index not in steps.split("LIST SUBQUERY")[0], steps
+    assert "ix_observation_kind_value" in driven
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("role=host", "ix_proposal_role_calculation_id"),
+        ("size>=3", "ix_proposal_n1_n2_n3_calculation_id"),
+        ("n1=3", "ix_proposal_n1_n2_n3_calculation_id"),
+        ("natoms=54", "ix_structure_natoms"),
+        ("formula=W54", "ix_structure_formula"),
+        ("energy<3", "ix_observation_kind_value"),
+        ("age<1h", "ix_attempt_ended"),
+        ("failed", "ix_attempt_state"),
+    ],
+)
+def test_a_driver_reads_an_index(plan, text: str, index: str) -> None:
+    assert f"INDEX {index}" in plan(text, driven=True)
+
+
+def test_the_plus_sign_is_sqlite_s_alone() -> None:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    from farfield.db.query.checked import checked
+
+    column = schema.structure.c.natoms
+    statement = select(checked(column) == 3)
+    assert "+structure.natoms" in str(statement.compile(dialect=sqlite.dialect()))
+    assert "+" not in str(statement.compile(dialect=postgresql.dialect()))
