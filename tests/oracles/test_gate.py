@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.data import covalent_radii
 
 from farfield.errors import OracleError
 from farfield.oracles import gate
@@ -142,3 +143,26 @@ def test_unphysical_cells_are_refused_before_they_are_paid_for(atoms: Atoms) -> 
     small = Atoms("Cu", cell=(0.9, 9, 9), pbc=True)  # its own image counts
     with pytest.raises(OracleError, match=r"atoms 0 and 0 are 0\.90 Å apart"):
         gate.admit(small)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_cell_is_refused_where_atoms_or_images_touch_and_only_there(seed: int) -> None:
+    """Against all distances to 125 images, in skewed cells with atoms outside and any periodicity."""
+    rng = np.random.default_rng(seed)
+    cell = np.diag(rng.uniform(3.5, 7.0, 3)) + rng.uniform(-1.5, 1.5, (3, 3))
+    size = int(rng.integers(1, 9))
+    pbc = rng.random(3) < 0.7
+    atoms = Atoms(rng.choice([6, 29, 74], size), cell=cell, pbc=pbc, scaled_positions=rng.uniform(-1, 2, (size, 3)))
+    steps = np.array([s for s in np.ndindex(5, 5, 5) if all((k == 2) or p for k, p in zip(s, pbc, strict=True))]) - 2
+    apart = np.where(atoms.pbc, np.floor(atoms.get_scaled_positions(wrap=False)), 0.0)
+    inside = atoms.positions - apart @ cell
+    between = inside[None, :, None] + (steps @ cell)[None, None] - inside[:, None, None]
+    distance = np.linalg.norm(between, axis=-1)
+    distance[distance < 1e-9] = np.inf  # an atom and itself
+    radii = covalent_radii[atoms.numbers]
+    touch = bool((distance.min(axis=2) < gate.NEAREST * (radii[:, None] + radii[None])).any())
+    if touch:
+        with pytest.raises(OracleError, match="apart"):
+            gate.admit(atoms)
+    else:
+        gate.admit(atoms)
