@@ -42,8 +42,10 @@ def store_blobs(connection: Connection, blobs: Sequence[bytes]) -> list[int]:
     """Insert blobs; their ids in order. Raises RecordError above the limit of 64 MB."""
     if not blobs:
         return []
-    statement = insert(schema.blob).returning(schema.blob.c.id, sort_by_parameter_order=True)
-    return list(connection.scalars(statement, [blob_row(data) for data in blobs]))
+    return list(connection.scalars(_STORE, [blob_row(data) for data in blobs]))
+
+
+_STORE = insert(schema.blob).returning(schema.blob.c.id, sort_by_parameter_order=True)
 
 
 def load_blob(connection: Connection, blob_id: int) -> bytes:

@@ -16,7 +16,7 @@ from farfield.db.blobs import blocks, store_blobs
 from farfield.db.identity import calculation_key, formula, stored_bytes, structure_key
 from farfield.errors import RecordError
 
-__all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
+__all__ = ["calculation_ids", "insert_new", "insertion", "oracle_id", "store_calculations", "store_oracle"]
 
 LOCK = 0x66617263
 """PostgreSQL advisory lock of those who store structures."""
@@ -24,7 +24,12 @@ LOCK = 0x66617263
 
 def insert_new(connection: Connection, table: Table) -> Any:
     """INSERT ... ON CONFLICT DO NOTHING in the connection's dialect; the winner's row stays."""
-    module = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return insertion(connection.dialect.name, table)
+
+
+def insertion(dialect: str, table: Table) -> Any:
+    """`insert_new`, by the dialect's name."""
+    module = postgresql if dialect == "postgresql" else sqlite
     return module.insert(table).on_conflict_do_nothing()
 
 

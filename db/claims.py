@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from farfield.db import asking, labels, schema, sessions
+from farfield.db.attempts import locked, put, take
 from farfield.db.blobs import store_blob
 from farfield.db.calculations import calculation_ids
 from farfield.db.campaigns import plain_text
@@ -158,21 +159,14 @@ class Claims:
     def claim(self, attempt: int, session: int) -> bool:
         """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
         (it is withdrawn then). After False the oracle must not be called."""
-        a = schema.attempt.c
         with self.database.write() as connection:
-            found = _locked(connection, attempt)
+            found = locked(connection, attempt)
             if found.state != "waiting":
                 return False
             if set(found.kinds.split(",")) <= set(labels.accepted_kinds(connection, found.calculation_id)):
-                _set(connection, attempt, state="withdrawn", message="answered by another attempt", ended=now())
+                put(connection, attempt, state="withdrawn", message="answered by another attempt", ended=True)
                 return False
-            taken = connection.scalars(
-                update(schema.attempt)
-                .where(a.id == attempt, a.state == "waiting")
-                .values(state="running", session_id=session, started=now())
-                .returning(a.id)
-            ).one_or_none()
-            return taken is not None
+            return take(connection, attempt, session)
 
     def finish(
         self,
@@ -188,7 +182,7 @@ class Claims:
         RecordError for an answer without any kind that was asked, or by a session that does not hold the attempt.
         """
         with self.database.write() as connection:
-            found = _locked(connection, attempt)
+            found = locked(connection, attempt)
             if found.state in ("finished", "superseded"):
                 return _accepted_of(connection, attempt)
             if found.state != "waiting" and found.session_id not in (None, session):
@@ -203,14 +197,14 @@ class Claims:
             second = {k: v for k, v in values.items() if k not in accepted}
             unlike = labels.difference(connection, found.calculation_id, second) if second else {}
             late = None if found.state == "running" else f"late: it was {found.failure or found.state}"
-            _set(
+            put(
                 connection,
                 attempt,
                 state="finished" if accepted else "superseded",
                 failure=None,
                 message=late,
                 session_id=session,
-                ended=now(),
+                ended=True,
                 core_seconds=core_seconds,
                 settings=dict(observations.settings if settings is None else settings),
                 difference=unlike or None,
@@ -231,14 +225,16 @@ class Claims:
         if failure not in FAILURES:
             raise RecordError(f"{failure!r} is no failure class; use one of {', '.join(FAILURES)}")
         with self.database.write() as connection:
-            found = _locked(connection, attempt)
+            found = locked(connection, attempt)
             if found.state == "withdrawn" and found.started is not None:
-                _set(connection, attempt, core_seconds=core_seconds)
+                put(connection, attempt, core_seconds=core_seconds)
                 return True
             if found.state not in schema.OPEN and found.failure != "worker lost":
                 return False
-            outcome = {"state": "withdrawn"} if found.cancel else {"state": "failed", "failure": failure}
-            _set(connection, attempt, **outcome, message=plain_text(message), ended=now(), core_seconds=core_seconds)
+            outcome: dict[str, Any] = (
+                {"state": "withdrawn"} if found.cancel else {"state": "failed", "failure": failure}
+            )
+            put(connection, attempt, **outcome, message=plain_text(message), ended=True, core_seconds=core_seconds)
             return True
 
     def failure(self, attempt: int) -> str | None:
@@ -271,20 +267,18 @@ class Claims:
         calculation too. False when it had ended otherwise. A late answer is taken all the same."""
         said = plain_text(f"{schema.BLAMED}: {why}" if blamed else why)
         with self.database.write() as connection:
-            found = _locked(connection, attempt)
+            found = locked(connection, attempt)
             if blamed and found.failure == "worker lost":  # a look at dead processes was faster
-                _set(connection, attempt, message=said)
+                put(connection, attempt, message=said)
                 return True
-            ended: dict[str, Any] = {"message": said, "ended": now()}
+            ended: dict[str, Any] = {"message": said, "ended": True}
             if found.state == "waiting" or (found.state == "running" and found.cancel):
                 ended["state"] = "withdrawn"
             elif found.state == "running":
                 ended.update(state="failed", failure="worker lost")
             else:
                 return False
-            if found.started is not None:
-                ended["core_seconds"] = now() - found.started
-            _set(connection, attempt, **ended)
+            put(connection, attempt, charged=found.started is not None, **ended)
             return True
 
     def withdraw_strays(self, session: int, kept: Collection[int]) -> list[int]:
@@ -295,7 +289,7 @@ class Claims:
             waiting = connection.scalars(select(a.id).where(a.session_id == session, a.state == "waiting")).all()
             strays = sorted(set(waiting) - set(kept))
             for attempt in strays:
-                _set(connection, attempt, state="withdrawn", ended=now(), message="it was never submitted")
+                put(connection, attempt, state="withdrawn", ended=True, message="it was never submitted")
             return strays
 
     def cancel(self, attempt: int) -> bool:
@@ -308,25 +302,6 @@ class Claims:
                 update(schema.attempt).where(a.id == attempt, a.state == "running").values(cancel=True).returning(a.id)
             ).one_or_none()
             return flagged is not None
-
-
-def _locked(connection: Connection, attempt: int) -> Row[Any]:
-    """The attempt's row, locked for this transaction, with the number of atoms of its cell."""
-    a, c, s = schema.attempt, schema.calculation, schema.structure
-    row = connection.execute(
-        select(a, s.c.natoms)
-        .join(c, c.c.id == a.c.calculation_id)
-        .join(s, s.c.id == c.c.structure_id)
-        .where(a.c.id == attempt)
-        .with_for_update(of=a)
-    ).one_or_none()
-    if row is None:
-        raise RecordError(f"there is no attempt {attempt} in the record; is this another database?")
-    return row
-
-
-def _set(connection: Connection, attempt: int, **values: Any) -> None:
-    connection.execute(update(schema.attempt).where(schema.attempt.c.id == attempt).values(**values))
 
 
 def _accepted_of(connection: Connection, attempt: int) -> tuple[str, ...]:

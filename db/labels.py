@@ -5,17 +5,18 @@ Every function runs in its caller's transaction.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, load_blob, load_blobs
-from farfield.db.calculations import insert_new
+from farfield.db.calculations import insertion
 from farfield.db.clock import now
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
@@ -88,9 +89,7 @@ def result_values(data: bytes) -> tuple[dict[str, Array], float | None]:
 
 def accepted_kinds(connection: Connection, calculation: int) -> dict[str, int]:
     """Accepted kinds of a calculation (row id), each with the blob it is in."""
-    o = schema.observation.c
-    rows = connection.execute(select(o.kind, o.blob_id).where(o.calculation_id == calculation, o.detail == ""))
-    return {kind: blob for kind, blob in rows}
+    return {kind: blob for kind, blob in connection.execute(_ACCEPTED, {"calculation": calculation})}
 
 
 def accept(
@@ -115,8 +114,7 @@ def accept(
     ]
     if not rows:
         return ()
-    statement = insert_new(connection, schema.observation).values(accepted=now())
-    taken = set(connection.scalars(statement.returning(schema.observation.c.kind), rows))
+    taken = set(connection.scalars(_offer(connection.dialect.name), rows))
     return tuple(k for k in KINDS if k in taken)
 
 
@@ -151,6 +149,16 @@ def labels(connection: Connection, calculations: Iterable[int]) -> dict[int, Lab
         if "moments" in arrays:
             part["moments"] = arrays["moments"]
     return {i: Labels(**part) for i, part in parts.items()}
+
+
+_ACCEPTED = select(schema.observation.c.kind, schema.observation.c.blob_id).where(
+    schema.observation.c.calculation_id == bindparam("calculation"), schema.observation.c.detail == ""
+)
+
+
+@functools.cache
+def _offer(dialect: str) -> Any:
+    return insertion(dialect, schema.observation).values(accepted=now()).returning(schema.observation.c.kind)
 
 
 def scalar(kind: str, value: Array) -> float:
