@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Integer, bindparam, case, func, select
 
 from farfield.db import schema
-from farfield.db.blobs import blocks, load_blob, load_blobs
+from farfield.db.blobs import blocks, load_blob
 from farfield.db.calculations import insertion
 from farfield.db.clock import now
+from farfield.db.rows import Prepared, among
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
 from farfield.oracles.packing import pack_rows, unpack
 
-__all__ = ["Labels", "accept", "accepted_kinds", "difference", "labels", "result_bytes", "result_values", "scalar"]
+__all__ = [
+    *("Labels", "accept", "accepted_answers", "accepted_kinds", "difference", "labels"),
+    *("result_bytes", "result_values", "scalar"),
+]
 
 Array = NDArray[np.float64]
 STORED = "result 2"
@@ -131,26 +135,41 @@ def difference(connection: Connection, calculation: int, values: Mapping[str, Ar
 
 def labels(connection: Connection, calculations: Iterable[int]) -> dict[int, Labels]:
     """Accepted labels by calculation (row ids); calculations without any are left out."""
-    o = schema.observation.c
-    rows: list[Any] = []
-    for block in blocks(sorted(set(calculations))):
-        rows += connection.execute(
-            select(o.calculation_id, o.kind, o.blob_id).where(o.calculation_id.in_(block), o.detail == "")
-        ).all()
-    content = {i: result_values(data) for i, data in load_blobs(connection, {r.blob_id for r in rows}).items()}
     parts: dict[int, dict[str, Any]] = {}
-    for r in rows:
-        arrays, zero = content[r.blob_id]
-        part = parts.setdefault(r.calculation_id, {})
-        if r.kind == "E":
-            part.update(energy=float(arrays["E"]), energy_zero=zero)
-        else:
-            part["forces" if r.kind == "F" else "virial"] = arrays[r.kind]
-        if "moments" in arrays:
-            part["moments"] = arrays["moments"]
+    for block in blocks(sorted(set(calculations))):
+        for calculation, e, f, v, data in accepted_answers(connection, block):
+            arrays, zero = result_values(bytes(data))
+            part = parts.setdefault(calculation, {})
+            if e:
+                part.update(energy=float(arrays["E"]), energy_zero=zero)
+            if f:
+                part["forces"] = arrays["F"]
+            if v:
+                part["virial"] = arrays["V"]
+            if "moments" in arrays:
+                part["moments"] = arrays["moments"]
     return {i: Labels(**part) for i, part in parts.items()}
 
 
+def accepted_answers(connection: Connection, calculations: Sequence[int]) -> Sequence[tuple[int, int, int, int, bytes]]:
+    """Answers that count, by calculation (row ids): whether for E, F and V, and the answer's bytes."""
+    return _ANSWERS(connection, calculations=list(calculations))
+
+
+def _answers() -> Prepared:
+    o, b = schema.observation.c, schema.blob.c
+    masks = [func.max(case((o.kind == kind, 1), else_=0)).cast(Integer).label(kind) for kind in ("E", "F", "V")]
+    which = (
+        select(o.calculation_id, o.blob_id, *masks)
+        .where(among(o.calculation_id, "calculations"), o.detail == "")
+        .group_by(o.calculation_id, o.blob_id)
+        .subquery()
+    )
+    columns = (which.c.calculation_id, which.c.E, which.c.F, which.c.V, b.data)
+    return Prepared(select(*columns).join(schema.blob, b.id == which.c.blob_id))
+
+
+_ANSWERS = _answers()
 _ACCEPTED = select(schema.observation.c.kind, schema.observation.c.blob_id).where(
     schema.observation.c.calculation_id == bindparam("calculation"), schema.observation.c.detail == ""
 )

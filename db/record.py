@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 
 from farfield.db import campaigns, decisions, force_constants, progress, requests, rollup, schema
 from farfield.db.blobs import load_blob, store_blob
@@ -21,7 +21,7 @@ from farfield.db.engine import Database
 from farfield.db.force_constants import Part, StoredColumn
 from farfield.db.labels import Array, Labels, labels
 from farfield.db.progress import Cost, Missing, Share, StoredAnswer, Streak
-from farfield.db.requests import Wishes
+from farfield.db.requests import PAUSED, STOPPED, Wishes
 from farfield.db.sessions import Holder
 from farfield.errors import RecordError
 
@@ -56,8 +56,10 @@ class Record:
             return campaigns.create(connection, name, config, fingerprint)
 
     def set_campaign_state(self, campaign_id: int, state: str, ending: str | None = None) -> None:
-        """Set the campaign's state, and why it ended where it did."""
-        self._update_campaign(campaign_id, state=state, ending=None if ending is None else plain_text(ending))
+        """Set the campaign's state, and why it ended where it did. A pause stands where a process was only stopped."""
+        c = schema.campaign.c
+        new = case((c.state == PAUSED, PAUSED), else_=state) if state in STOPPED else state
+        self._update_campaign(campaign_id, state=new, ending=None if ending is None else plain_text(ending))
 
     def set_config(self, campaign_id: int, config: Mapping[str, Any]) -> None:
         """Replace the stored config (keys that a resumed campaign may change)."""

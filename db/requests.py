@@ -17,10 +17,15 @@ from farfield.db.blobs import blocks
 from farfield.db.calculations import calculation_ids
 from farfield.errors import RecordError
 
-__all__ = ["CANCEL", "OVER", "PAUSED", "RETRY", "Wishes", "ask_calculations", "asked", "pause", "resume", "wishes"]
+__all__ = [
+    *("CANCEL", "OVER", "PAUSED", "RETRY", "STOPPED"),
+    *("Wishes", "ask_calculations", "asked", "pause", "resume", "wishes"),
+]
 
 PAUSED = "paused"
 """State of a campaign that buys nothing new until it is resumed."""
+STOPPED = ("drained", "interrupted")
+"""States in which a process left a campaign that goes on with the next `farfield run`."""
 OVER = ("converged", "ended")
 """States of a campaign that has nothing more to buy."""
 RETRY, CANCEL = "retry", "cancel"

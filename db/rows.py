@@ -6,19 +6,36 @@ That is half the time of a bulk insertion, and most of it where each row has a t
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, Table, Text, bindparam, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from farfield.db import schema
 
-__all__ = ["Prepared", "RowIds", "insert_rows"]
+__all__ = ["Prepared", "RowIds", "among", "insert_rows"]
 
 
 def insert_rows(
@@ -39,18 +56,46 @@ class Prepared:
 
     def __init__(self, statement: Select[Any]) -> None:
         self._statement = statement
-        self._texts: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._texts: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
 
     def __call__(self, connection: Connection, **values: Any) -> Sequence[Any]:
-        """All rows. Raises KeyError for a parameter that is not given."""
+        """All rows; the parameter of an `among` is a list. Raises KeyError for a parameter that is not given."""
         dialect = connection.dialect.name
         if dialect not in self._texts:
             compiled: Any = self._statement.compile(dialect=_positional(dialect))
-            self._texts[dialect] = str(compiled), tuple(compiled.positiontup)
-        words, names = self._texts[dialect]
+            own = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
+            self._texts[dialect] = str(compiled), tuple(compiled.positiontup), own
+        words, names, own = self._texts[dialect]
+        values = {**own, **values}
         with _cursor(connection, words) as cursor:
-            cursor.execute(words, tuple(values[name] for name in names))
+            cursor.execute(words, tuple(_value(dialect, values[name]) for name in names))
             return cursor.fetchall()  # type: ignore[no-any-return]
+
+
+class _Among(FunctionElement[bool]):
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(_Among, "sqlite")
+def _among_sqlite(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608  compiled clauses
+
+
+@compiles(_Among, "postgresql")
+def _among_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY({values})"
+
+
+def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """`column` is one of the numbers that a `Prepared` is given as the list `name`: one parameter for any number."""
+    return _Among(column, bindparam(name, type_=postgresql.ARRAY(BigInteger)))
+
+
+def _value(dialect: str, value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) and dialect == "sqlite" else value
 
 
 class RowIds:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Integer, case, func, select
+from sqlalchemy import Connection, select
 
 from farfield.db import schema
-from farfield.db.blobs import blocks
-from farfield.db.labels import Array
+from farfield.db.labels import Array, accepted_answers
 from farfield.db.query.pages import Hit
+from farfield.db.rows import Prepared, among
 from farfield.errors import RecordError
 from farfield.oracles.packing import unpack_alike
 
@@ -98,16 +98,7 @@ def _atoms(offsets: NDArray[np.int64], rows: NDArray[np.int64], natoms: int) -> 
 
 def _structures(connection: Connection, ids: Sequence[int]) -> tuple[tuple[str, ...], list[bytes]]:
     """Keys of calculations and the bytes of their structures. Raises RecordError where one is not there."""
-    c, s, b = schema.calculation.c, schema.structure.c, schema.blob.c
-    found: dict[int, tuple[str, bytes]] = {}
-    for block in blocks(ids):
-        query = (
-            select(c.id, c.key, b.data)
-            .join(schema.structure, s.id == c.structure_id)
-            .join(schema.blob, b.id == s.blob_id)
-            .where(c.id.in_(block))
-        )
-        found.update((i, (key, data)) for i, key, data in connection.execute(query).all())
+    found = {i: (key, data) for i, key, data in _CELLS(connection, ids=list(ids))}
     if len(found) < len(ids):
         raise RecordError("a calculation lacks its structure; run `farfield db check`")
     return tuple(found[i][0] for i in ids), [found[i][1] for i in ids]
@@ -115,30 +106,27 @@ def _structures(connection: Connection, ids: Sequence[int]) -> tuple[tuple[str, 
 
 def _fill_labels(connection: Connection, block: Block, ids: Sequence[int]) -> None:
     """The arrays of each answer that counts, for those of E, F, V for which it does."""
-    o, b = schema.observation.c, schema.blob.c
     place = {i: row for row, i in enumerate(ids)}
-    for part in blocks(ids):
-        masks = [func.max(case((o.kind == kind, 1), else_=0)).cast(Integer).label(kind) for kind in LABELS]
-        which = (
-            select(o.calculation_id, o.blob_id, *masks)
-            .where(o.calculation_id.in_(part), o.detail == "")
-            .group_by(o.calculation_id, o.blob_id)
-            .subquery()
-        )
-        query = select(which.c.calculation_id, which.c.E, which.c.F, which.c.V, b.data).join(
-            schema.blob, b.id == which.c.blob_id
-        )
-        found = connection.execute(query).all()
-        rows = np.array([place[r[0]] for r in found], np.int64)
-        masked = np.array([r[1:4] for r in found], bool).reshape(-1, 3)
-        for places, _, arrays in _alike([r[4] for r in found]):
-            for column, kind in enumerate(LABELS):
-                mine = masked[places, column]
-                if mine.any():
-                    if kind not in arrays:
-                        raise RecordError(f"an answer lacks its {kind}; run `farfield db check`")
-                    _put(block, kind, rows[places[mine]], arrays[kind][mine])
-                    block.has[rows[places[mine]], column] = True
+    found = accepted_answers(connection, ids)
+    rows = np.array([place[r[0]] for r in found], np.int64)
+    masked = np.array([r[1:4] for r in found], bool).reshape(-1, 3)
+    for places, _, arrays in _alike([r[4] for r in found]):
+        for column, kind in enumerate(LABELS):
+            mine = masked[places, column]
+            if mine.any():
+                if kind not in arrays:
+                    raise RecordError(f"an answer lacks its {kind}; run `farfield db check`")
+                _put(block, kind, rows[places[mine]], arrays[kind][mine])
+                block.has[rows[places[mine]], column] = True
+
+
+def _cells() -> Prepared:
+    c, s, b = schema.calculation.c, schema.structure.c, schema.blob.c
+    joined = select(c.id, c.key, b.data).join(schema.structure, s.id == c.structure_id)
+    return Prepared(joined.join(schema.blob, b.id == s.blob_id).where(among(c.id, "ids")))
+
+
+_CELLS = _cells()
 
 
 def _put(block: Block, kind: str, rows: NDArray[np.int64], values: Array) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from sqlalchemy import Connection, func, select
 
 from farfield.db import schema
-from farfield.db.blobs import blocks, load_blobs
+from farfield.db.blobs import blocks
 from farfield.db.identity import structure_atoms
 from farfield.db.labels import Array, Labels, labels
 from farfield.db.query.pages import Hit
+from farfield.db.query.stored_labels import StoredLabels
+from farfield.db.rows import Prepared, among
 from farfield.errors import RecordError
 
 __all__ = ["Labelled", "load"]
@@ -55,8 +57,8 @@ class Labelled:
         if known.forces is not None:
             results["forces"] = known.forces
         if known.virial is not None:
-            results["stress"] = -known.virial / atoms.get_volume()
-        atoms.calc = SinglePointCalculator(atoms, **results)
+            results["stress"] = -known.virial / np.abs(np.linalg.det(atoms.cell.array))
+        atoms.calc = StoredLabels(self.data, results)
         atoms.info.update(calculation=self.calculation, role=self.role)
         return atoms
 
@@ -68,23 +70,28 @@ class Labelled:
 
 def load(connection: Connection, hits: Sequence[Hit]) -> list[Labelled]:
     """The calculations of a page in its order, with bytes and labels. Raises RecordError where a part is missing."""
-    c, s, k = schema.calculation.c, schema.structure.c, schema.oracle.c
-    rows: dict[int, Any] = {}
-    for block in blocks([h.id for h in hits]):
-        query = (
-            select(c.id, c.key, s.key.label("structure"), s.formula, s.blob_id, k.fingerprint_hash)
-            .join(schema.structure, s.id == c.structure_id)
-            .join(schema.oracle, k.id == c.oracle_id)
-            .where(c.id.in_(block))
-        )
-        rows.update((r.id, r) for r in connection.execute(query))
-    for hit in hits:
-        if hit.id not in rows:
-            raise RecordError(f"calculation {hit.id} lacks its structure or oracle; run `farfield db check`")
+    ids = [h.id for h in hits]
+    rows = {row[0]: row[1:] for block in blocks(ids) for row in _CELLS(connection, ids=list(block))}
+    for i in ids:
+        if i not in rows:
+            raise RecordError(f"calculation {i} lacks its structure or oracle; run `farfield db check`")
     known = labels(connection, rows)
-    data = load_blobs(connection, {r.blob_id for r in rows.values()})
     asked = proposals(connection, hits)
-    return [_labelled(rows[h.id], data, known.get(h.id, Labels()), asked.get(h.id)) for h in hits]
+    return [_labelled(i, rows[i], known.get(i, Labels()), asked.get(i)) for i in ids]
+
+
+def _cells() -> Prepared:
+    c, s, k, b = schema.calculation.c, schema.structure.c, schema.oracle.c, schema.blob.c
+    joined = (
+        select(c.id, c.key, s.key.label("structure"), k.fingerprint_hash, s.formula, b.data)
+        .join(schema.structure, s.id == c.structure_id)
+        .join(schema.oracle, k.id == c.oracle_id)
+        .join(schema.blob, b.id == s.blob_id)
+    )
+    return Prepared(joined.where(among(c.id, "ids")))
+
+
+_CELLS = _cells()
 
 
 def proposals(connection: Connection, hits: Sequence[Hit]) -> dict[int, Any]:
@@ -107,9 +114,10 @@ def proposals(connection: Connection, hits: Sequence[Hit]) -> dict[int, Any]:
     return out
 
 
-def _labelled(row: Any, data: dict[int, bytes], known: Labels, asked: Any) -> Labelled:
-    named = (row.key, row.structure, row.fingerprint_hash, row.formula, data[row.blob_id], known)
+def _labelled(calculation: int, row: Any, known: Labels, asked: Any) -> Labelled:
+    key, structure, fingerprint, hill, data = row
+    named = (key, structure, fingerprint, hill, bytes(data), known)
     if asked is None:
-        return Labelled(*named, id=row.id)
+        return Labelled(*named, id=calculation)
     rung = (asked.n1, asked.n2, asked.n3)
-    return Labelled(*named, asked.campaign, asked.number, asked.ordinal, asked.role, asked.term, rung, id=row.id)
+    return Labelled(*named, asked.campaign, asked.number, asked.ordinal, asked.role, asked.term, rung, id=calculation)

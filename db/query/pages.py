@@ -39,7 +39,7 @@ def page(connection: Connection, query: Compiled, after: int, size: int) -> list
     window, driver = FIRST, False
     while len(out) < size and after < top:
         wanted = _hits(query).where(c.id > after, c.id <= after + window).limit(size - len(out))
-        out += [Hit(*row) for row in connection.execute(wanted)]
+        out += map(Hit._make, connection.execute(wanted).all())
         if len(out) == size:
             break
         after += window
@@ -48,7 +48,7 @@ def page(connection: Connection, query: Compiled, after: int, size: int) -> list
             ids = _rarest(connection, query)
             if ids is not None:
                 rest = _hits(query).where(c.id > after, c.id.in_(ids)).limit(size - len(out))
-                return out + [Hit(*row) for row in connection.execute(rest)]
+                return out + list(map(Hit._make, connection.execute(rest).all()))
         window = min(2 * window, WIDEST)
     return out
 

@@ -88,3 +88,20 @@ def test_labels_in_doubt_are_left_out_unless_they_are_asked_for(record, campaign
     record.event(campaign, "confirmed", "sound", {"calculation": before[1]})
     assert found(record) == [before[1], *before[3:]]
     assert found(record, doubted=True) == before
+
+
+def test_labels_on_atoms_are_of_those_positions_and_of_no_others(record, bought) -> None:
+    import copy
+    import pickle
+
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    (row, *_) = select_labelled(record.database)
+    atoms = row.atoms()
+    for twin in (atoms, pickle.loads(pickle.dumps(atoms)), copy.deepcopy(atoms)):
+        assert twin.get_potential_energy() == row.labels.energy
+        assert twin.get_forces().tobytes() == row.labels.forces.tobytes()
+        assert twin.calc.atoms == row.structure_atoms()
+        twin.positions[0, 0] += 1e-3
+        with pytest.raises(PropertyNotImplementedError):
+            twin.get_potential_energy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,14 +122,25 @@ def test_a_pause_stays_through_a_restart(tmp_path: Path) -> None:
         now = second.status()
         assert now["state"] == "paused"
         assert now["calls"] <= before + 2  # those that ran when their controller died are charged meanwhile
-        call(tmp_path, "resume", *second.place)
-        assert second.process.wait(timeout=120) == 0
-        assert second.status()["state"] == "converged"
+        second.process.send_signal(signal.SIGINT)
+        assert second.process.wait(timeout=60) == 0
+        assert second.status()["state"] == "paused"
     finally:
         if second.process.poll() is None:
             second.process.kill()
             second.process.wait(timeout=30)
-    refused = call(tmp_path, "pause", *second.place)
+    third = Run(tmp_path)
+    try:
+        until(lambda: (third.status()["dashboard"] or "").startswith("http"))
+        assert third.status()["state"] == "paused"
+        call(tmp_path, "resume", *third.place)
+        assert third.process.wait(timeout=120) == 0
+        assert third.status()["state"] == "converged"
+    finally:
+        if third.process.poll() is None:
+            third.process.kill()
+            third.process.wait(timeout=30)
+    refused = call(tmp_path, "pause", *third.place)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "nothing to pause" in refused.stderr
 

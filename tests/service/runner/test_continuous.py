@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
+from slow_emt import campaign_file, started
+from sqlalchemy import func, select
 
 from farfield.db import schema
-from farfield.db.engine import open_database
+from farfield.db.engine import Database, open_database
+from farfield.db.record import Record
+from farfield.errors import FarfieldError
 from farfield.oracles import registry
+from farfield.oracles.oracle import Oracle
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
 from farfield.service.campaign.continuous import still_open
 from farfield.service.campaign.decision import Decision
@@ -38,16 +44,61 @@ def test_a_campaign_in_continuous_rounds_replays_from_its_record(tmp_path: Path)
             runner = Runner(config, database, client, oracle, start_loop(config, oracle))
             result = runner.run()
         assert result.converged, result.reason
-        record, campaign = runner.record, runner.campaign
-        decisions = read_decisions(record, campaign)
-        answers = [read_answers(record, campaign, d) for d in decisions]
-        with database.read() as connection:
-            a, o = schema.attempt.c, schema.observation.c
-            finished = set(connection.scalars(select(a.id).where(a.state == "finished")))
-            labelled = set(connection.scalars(select(o.attempt_id).where(o.detail == "")))
-            states = set(connection.scalars(select(a.state)))
-    assert finished == labelled  # every acknowledged label is there
-    assert states <= {"finished", "withdrawn"}
+        holds(config, database, oracle, runner.campaign)
+
+
+def test_three_kills_of_the_controller_lose_nothing_and_the_campaign_replays(tmp_path: Path) -> None:
+    """With calls of several decisions in flight, some of them speculative."""
+    more = '[decisions]\nrounds = "continuous"\nspeculation = 0.5\n[surrogate]\nlevel = 0\n'
+    file = campaign_file(tmp_path, "busy", seconds=0.2, more=more)
+    config = CampaignConfig.load(file)
+    path = Path(config.database_url.removeprefix("sqlite:///"))
+    for stage in (4, 10, 14):
+        process = started(file)
+        try:
+            while process.poll() is None and finished(path) < stage:
+                time.sleep(0.02)
+            assert process.poll() is None, file.with_suffix(".txt").read_text(encoding="utf-8")
+        finally:
+            process.kill()
+            process.wait(timeout=60)
+    assert started(file).wait(timeout=180) == 0, file.with_suffix(".txt").read_text(encoding="utf-8")
+    oracle = registry.load(config.oracle.name, config.oracle.parameters, config.base)
+    with open_database(config.database_url) as database:
+        stored = Record(database).campaign("busy")
+        assert stored is not None
+        assert stored.state == "converged"
+        holds(config, database, oracle, stored.id, lost=6)
+
+
+def finished(path: Path) -> int:
+    """Attempts that brought a label so far; -1 before there is a database."""
+    if not path.exists():
+        return -1
+    try:
+        with open_database(f"sqlite:///{path}", readonly=True) as database, database.read() as connection:
+            a = schema.attempt.c
+            return connection.scalars(select(func.count()).where(a.state == "finished")).one()
+    except FarfieldError:
+        return -1  # the tables are being made
+
+
+def holds(config: CampaignConfig, database: Database, oracle: Oracle, campaign: int, lost: int = 0) -> None:
+    """A1 in this mode: every acknowledged label is there, none twice, at most `lost` calls were for nothing, and each
+    decision follows from its stored inputs."""
+    record = Record(database)
+    decisions = read_decisions(record, campaign)
+    answers = [read_answers(record, campaign, d) for d in decisions]
+    with database.read() as connection:
+        a, o = schema.attempt.c, schema.observation.c
+        answered = set(connection.scalars(select(a.id).where(a.state == "finished")))
+        labelled = set(connection.scalars(select(o.attempt_id).where(o.detail == "")))
+        states = Counter(connection.scalars(select(a.state)))
+        failures = set(connection.scalars(select(a.failure).where(a.failure.is_not(None))))
+    assert answered == labelled
+    assert set(states) <= {"finished", "withdrawn", "failed"}
+    assert states["failed"] <= lost
+    assert failures <= {"worker lost"}
     assert any(p.term == "speculation" for d in decisions for p in d.proposals)
     for n in range(1, len(decisions)):
         made, last = decisions[n], decisions[n - 1]
