@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import Table, make_url, select
 
 from farfield.db import schema
-from farfield.db.engine import Database
+from farfield.db.engine import CHECKPOINT_PAGES, Database
 
 BLOCK = 1000
 ORDER = (
@@ -34,23 +34,29 @@ def rows_of(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     return out
 
 
-def blocks(rows: dict[str, list[tuple[Any, ...]]]) -> Iterator[list[tuple[Table, Sequence[tuple[Any, ...]]]]]:
-    """The rows in transactions of `BLOCK` frames."""
+def blocks(
+    rows: dict[str, list[tuple[Any, ...]]], size: int = BLOCK
+) -> Iterator[list[tuple[Table, Sequence[tuple[Any, ...]]]]]:
+    """The rows in transactions of `size` frames."""
     count = len(rows["attempt"])
-    for start in range(0, count, BLOCK):
-        end = min(start + BLOCK, count)
+    for start in range(0, count, size):
+        end = min(start + size, count)
         yield [(table, rows[table.name][each * start : each * end]) for table, each in ORDER]
 
 
-def raw_sqlite(path: str, rows: dict[str, list[tuple[Any, ...]]], clock: Callable[[], float]) -> float:
-    """Seconds to insert `rows` into the empty database at `path` (WAL, synchronous NORMAL)."""
+def raw_sqlite(
+    path: str, rows: dict[str, list[tuple[Any, ...]]], clock: Callable[[], float], size: int = BLOCK
+) -> float:
+    """Seconds to insert `rows` into the empty database at `path` (WAL, synchronous NORMAL, checkpoints as ours), in
+    transactions of `size` frames."""
     connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     for table in FIRST:
         connection.executemany(_words(table, "?"), rows[table.name])
     before = clock()
-    for block in blocks(rows):
+    for block in blocks(rows, size):
         connection.execute("BEGIN IMMEDIATE")
         for table, some in block:
             connection.executemany(_words(table, "?"), some)

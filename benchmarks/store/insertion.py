@@ -81,7 +81,7 @@ def ase_bulk(path: Path, count: int) -> Row:
 
 def commits(folder: Path, count: int) -> Row:
     """Microseconds per frame with a transaction each: ase.db, ours with synchronous NORMAL and FULL; by turns, the best
-    turn of each."""
+    turn of each. "raw": the driver alone, NORMAL, with the same rows in the same tables."""
     names = {name: folder / name for name in ("NORMAL", "FULL", "ase")}
     best = dict.fromkeys(names, np.inf)
     for place in names.values():
@@ -100,6 +100,10 @@ def commits(folder: Path, count: int) -> Row:
             }
             for name, work in ways.items():
                 best[name] = min(best[name], timed(work, time.perf_counter) / len(some))
+        rows_of_normal = rows_of(normal)
+    with _empty(names["NORMAL"], None) as database:
+        path = database.path
+    best["raw"] = raw_sqlite(path, rows_of_normal, time.perf_counter, 1) / len(rows_of_normal["attempt"])
     for place in names.values():
         shutil.rmtree(place)
     return {name: 1e6 * seconds for name, seconds in best.items()}

@@ -44,9 +44,10 @@ class Place:
 def find(file: Path, database: str | None, campaign: str | None, *, readonly: bool = True) -> Place:
     """The campaign that `file`, or `database` with `campaign`, names. Raises ConfigError, SchemaError, RecordError."""
     from farfield.db.engine import open_database
-    from farfield.service.campaign.config import CampaignConfig
 
     if database is None:
+        from farfield.service.campaign.config import CampaignConfig
+
         config = CampaignConfig.load(file)
         url, name, folder = config.database_url, campaign or config.campaign.name, config.folder
     else:
@@ -70,9 +71,13 @@ def open_record(file: Path, database: str | None, *, readonly: bool = True) -> D
     Raises ConfigError, SchemaError, RecordError.
     """
     from farfield.db.engine import open_database
-    from farfield.service.campaign.config import CampaignConfig
 
-    url = CampaignConfig.load(file).database_url if database is None else url_of(database)
+    if database is None:
+        from farfield.service.campaign.config import CampaignConfig
+
+        url = CampaignConfig.load(file).database_url
+    else:
+        url = url_of(database)
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise ConfigError(
             f"no database {url.removeprefix('sqlite:///')}; start a campaign, or `farfield import` labels"

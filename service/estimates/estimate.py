@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from farfield.service.cells import Size
+if TYPE_CHECKING:
+    from farfield.service.cells import Size
 
 __all__ = ["THETA_COMPLETE", "THETA_OTHER", "Estimate"]
 
