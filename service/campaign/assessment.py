@@ -23,13 +23,12 @@ from farfield.service.estimates import (
     geometry_error,
     interpolate,
     outer_shell,
-    residual,
     virial_mismatch,
 )
 from farfield.service.estimates.anharmonic import StressMismatch, quadratic_force, stress_mismatch
 from farfield.service.estimates.dilute import virial_pairs
 from farfield.service.estimates.lattice import dual_force_norm
-from farfield.service.estimates.residual import GeometryError
+from farfield.service.estimates.residual import GeometryError, residual
 from farfield.service.estimates.solution import Solution
 from farfield.service.estimates.virial import VirialMismatch
 

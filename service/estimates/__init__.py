@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from farfield.service.estimates.hessian import lowest_curvature, solve
     from farfield.service.estimates.lattice import LatticeOperator, dual_norm, interpolate, outer_shell
     from farfield.service.estimates.relaxation import Preconditioner, Relaxation, relax
-    from farfield.service.estimates.residual import core_residual, geometry_error, residual
+    from farfield.service.estimates.residual import core_residual, geometry_error
     from farfield.service.estimates.virial import VirialMismatch, eta_v, virial_mismatch
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "lowest_curvature",
     "outer_shell",
     "relax",
-    "residual",
     "solve",
     "virial_mismatch",
 ]

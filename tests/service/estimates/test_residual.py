@@ -6,7 +6,7 @@ import numpy as np
 from harmonic import mismatch
 
 from farfield.service.cells import Defect, DefectCell
-from farfield.service.estimates import core_residual, geometry_error, residual
+from farfield.service.estimates.residual import core_residual, geometry_error, residual
 
 RNG = np.random.default_rng(4)
 
