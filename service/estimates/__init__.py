@@ -40,46 +40,19 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "dilute": (
-        "Dilute",
-        "dilute_limit",
-        "elastic_constants",
-    ),
-    "energy": (
-        "EnergyError",
-        "energy_error",
-    ),
-    "estimate": ("Estimate",),
-    "hessian": (
-        "lowest_curvature",
-        "solve",
-    ),
-    "lattice": (
-        "LatticeOperator",
-        "dual_norm",
-        "interpolate",
-        "outer_shell",
-    ),
-    "relaxation": (
-        "Preconditioner",
-        "Relaxation",
-        "relax",
-    ),
-    "residual": (
-        "core_residual",
-        "geometry_error",
-        "residual",
-    ),
-    "virial": (
-        "VirialMismatch",
-        "eta_v",
-        "virial_mismatch",
-    ),
+    "dilute": "Dilute dilute_limit elastic_constants",
+    "energy": "EnergyError energy_error",
+    "estimate": "Estimate hessian lowest_curvature solve",
+    "lattice": "LatticeOperator dual_norm interpolate outer_shell",
+    "relaxation": "Preconditioner Relaxation relax",
+    "residual": "core_residual geometry_error",
+    "virial": "VirialMismatch eta_v virial_mismatch",
 }
+"""Which room has which names."""
 
 
 def __getattr__(name: str) -> Any:
     for room, names in _ROOMS.items():
-        if name in names:
+        if name in names.split():
             return getattr(import_module(f"{__name__}.{room}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
