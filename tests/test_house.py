@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def test_import_is_lazy(line: str) -> None:
     code = f"import sys; {line}; print(sorted(set(sys.modules) & {heavy}))"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert said.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["estimates", "surrogate", "cells"])
+def test_every_name_of_a_package_is_there(package: str) -> None:
+    """Also where it is imported on first use."""
+    room = import_module(f"farfield.service.{package}")
+    assert [name for name in room.__all__ if getattr(room, name) is None] == []
+
+
+def test_a_status_needs_no_linear_algebra() -> None:
+    code = "import sys; from farfield.service.estimates import Estimate; print('scipy' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.strip() == "False"
 
 
 def test_version_is_the_package_s() -> None:

@@ -42,7 +42,8 @@ __all__ = [
 _ROOMS = {
     "dilute": "Dilute dilute_limit elastic_constants",
     "energy": "EnergyError energy_error",
-    "estimate": "Estimate hessian lowest_curvature solve",
+    "estimate": "Estimate",
+    "hessian": "lowest_curvature solve",
     "lattice": "LatticeOperator dual_norm interpolate outer_shell",
     "relaxation": "Preconditioner Relaxation relax",
     "residual": "core_residual geometry_error",
