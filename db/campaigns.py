@@ -98,8 +98,11 @@ def create(connection: Connection, name: str, config: Mapping[str, Any], fingerp
     return new
 
 
-def lease(connection: Connection, campaign_id: int, session: int) -> sessions.Holder | None:
-    """Let `session` run the campaign; None then. The process that runs it already where there is a live one.
+def lease(
+    connection: Connection, campaign_id: int, session: int, silence: float = sessions.LEASE_SECONDS
+) -> sessions.Holder | None:
+    """Let `session` run the campaign; None then. The process that runs it already where there is a live one, heard of
+    within `silence` seconds.
 
     A stop that was asked of an earlier run is forgotten; a pause is not.
     """
@@ -108,7 +111,7 @@ def lease(connection: Connection, campaign_id: int, session: int) -> sessions.Ho
     if row is None:
         raise RecordError(f"there is no campaign {campaign_id} in the record")
     if row.session_id not in (None, session):
-        found = sessions.holder(connection, row.session_id)
+        found = sessions.holder(connection, row.session_id, silence)
         if found is not None:
             return found
     state = "paused" if row.state == "paused" else "running"

@@ -22,7 +22,7 @@ from farfield.db.force_constants import Part, StoredColumn
 from farfield.db.labels import Array, Labels, labels
 from farfield.db.progress import Cost, Missing, Share, StoredAnswer, Streak
 from farfield.db.requests import PAUSED, STOPPED, Wishes
-from farfield.db.sessions import Holder
+from farfield.db.sessions import LEASE_SECONDS, Holder
 from farfield.errors import RecordError
 
 __all__ = ["Record"]
@@ -75,10 +75,11 @@ class Record:
         with self.database.write() as connection:
             connection.execute(update(schema.campaign).where(schema.campaign.c.id == campaign_id).values(**values))
 
-    def lease_campaign(self, campaign_id: int, session: int) -> str | None:
-        """Let `session` run the campaign; None then, else who runs it already, for people."""
+    def lease_campaign(self, campaign_id: int, session: int, silence: float = LEASE_SECONDS) -> str | None:
+        """Let `session` run the campaign; None then, else who runs it already, for people. Nobody does after `silence`
+        seconds without a sign of life."""
         with self.database.write() as connection:
-            found = campaigns.lease(connection, campaign_id, session)
+            found = campaigns.lease(connection, campaign_id, session, silence)
             return None if found is None else str(found)
 
     def release_campaign(self, campaign_id: int, session: int) -> None:

@@ -42,7 +42,7 @@ from farfield.service.runner.recording import (
     withdraw_asked,
     write_down,
 )
-from farfield.service.runner.session import Session
+from farfield.service.runner.session import LEASE_BEATS, Session
 from farfield.service.runner.submission import Return, Submission
 from farfield.service.runner.tenure import Tenure
 
@@ -59,8 +59,6 @@ ROLL_UP = 500
 """Calls that came back after which the sums of the cost are kept anew."""
 SWEEP_SECONDS = 5.0
 """How often expired and dead leases are looked for while calculations are open."""
-LEASE_BEATS = 4
-"""Heartbeats that may be missed before a lease runs out (decisions A5)."""
 
 
 @dataclass(frozen=True)

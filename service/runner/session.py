@@ -19,9 +19,11 @@ from farfield.db.processes import process_start
 from farfield.errors import RecordError
 from farfield.service.runner.host import this_host
 
-__all__ = ["BEAT_SECONDS", "Session"]
+__all__ = ["BEAT_SECONDS", "LEASE_BEATS", "Session"]
 
 BEAT_SECONDS = 15.0
+LEASE_BEATS = 4
+"""Heartbeats that may be missed before a lease runs out (decisions A5)."""
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from farfield.service.runner.diary import Diary
 from farfield.service.runner.host import this_host
 from farfield.service.runner.orders import scratch_of
 from farfield.service.runner.refusal import refuse_change
+from farfield.service.runner.session import LEASE_BEATS
 
 if TYPE_CHECKING:
     from farfield.oracles.oracle import Oracle
@@ -69,7 +70,8 @@ class Tenure:
 
     def _lease(self, campaign: int) -> None:
         self.campaign = self.diary.campaign = campaign
-        holder = self.record.lease_campaign(campaign, self.session)
+        silence = LEASE_BEATS * self.config.database.heartbeat
+        holder = self.record.lease_campaign(campaign, self.session, silence)
         if holder is not None:
             raise CampaignError(
                 f"campaign {self.config.campaign.name} is already run by {holder}; wait for it, or stop it with "

@@ -1,4 +1,4 @@
-"""A small disk, and a network of one's own that can be cut: both need root and the right to do so."""
+"""A small disk, a host of another name, and a network of one's own that can be cut: all need root and the right to."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def small_disk(folder: Path) -> Iterator[Path]:
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def another_host(name: str) -> list[str]:
+    """What stands before a command that is to run on a host called `name`, as far as the command can tell."""
+    if (why := _refused(["unshare", "--uts", "hostname", name])) is not None:
+        absent("uts", f"cannot take another host name ({why})")
+    return ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$0" "$@"']
 
 
 @contextmanager

@@ -98,11 +98,11 @@ class Tiny:
         (folder / "tiny.toml").write_text(CAMPAIGN + database + sections, encoding="utf-8")
         self._database: Database | None = None
 
-    def run(self, *options: str) -> subprocess.Popen[bytes]:
-        """`farfield run` in a process group of its own."""
+    def run(self, *options: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """`farfield run` in a process group of its own; `prefix` stands before the command."""
         with (self.folder / "output.txt").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "farfield", "run", "tiny.toml", *options],
+                [*prefix, sys.executable, "-m", "farfield", "run", "tiny.toml", *options],
                 cwd=self.folder,
                 stdout=output,
                 stderr=output,

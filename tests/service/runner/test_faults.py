@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import postgres
 import pytest
 from daemons import Daemons, below, daemons, nanny_of
-from places import namespace, small_disk
+from places import another_host, namespace, small_disk
 from processes import gone
 from required import absent
 from sqlalchemy import func, select
@@ -148,6 +149,39 @@ def test_a_cluster_that_outlives_its_controller(
     assert "failed: crashed" not in counts.states  # no fault of the oracle
     for said in ("the scheduler at", "answers again", "database"):
         assert said in " ".join(events(tiny))
+    tiny.close()
+
+
+def test_a_controller_moves_to_another_host(
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+) -> None:
+    """Its own host is gone, so nobody there can say that it is dead: the lease runs out."""
+    elsewhere = another_host("elsewhere")
+    cluster.worker()
+    cluster.worker()
+    tiny = Tiny(tmp_path / "moving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    process = tiny.run()
+    tiny.reaches(3, process)
+    acknowledged = tiny.observed()
+    tiny.one_running(process)
+    process.kill()
+    process.wait()
+    running = {attempt for attempt, _ in tiny.running()}
+    time.sleep(LEASE)
+    tiny.ended(tiny.run(prefix=elsewhere))
+    cluster.close()
+    counts = law(tiny, calm, acknowledged)
+    print(f"controller on another host: {counts}")
+    assert set(counts.states) <= {"finished", "withdrawn"}  # what ran meanwhile was neither lost nor bought again
+    database = tiny.database()
+    assert database is not None
+    with database.read() as connection:
+        hosts = set(connection.scalars(select(schema.worker_session.c.host)))
+        states = set(
+            connection.scalars(select(schema.attempt.c.state).where(schema.attempt.c.id.in_(running))),
+        )
+    assert hosts == {"elsewhere", socket.gethostname()}
+    assert states <= {"finished"}
     tiny.close()
 
 
