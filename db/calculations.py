@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from ase import Atoms
 from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, store_blobs
@@ -29,7 +29,7 @@ def insert_new(connection: Connection, table: Table) -> Any:
 
 def insertion(dialect: str, table: Table) -> Any:
     """`insert_new`, by the dialect's name."""
-    module = postgresql if dialect == "postgresql" else sqlite
+    module = import_module(f"sqlalchemy.dialects.{dialect}")  # each takes a while to load
     return module.insert(table).on_conflict_do_nothing()
 
 

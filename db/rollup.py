@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from farfield.db import schema
 from farfield.db.calculations import insert_new
+from farfield.db.checked import checked
 from farfield.db.clock import now
 
 __all__ = ["MANY", "roll_up", "shares"]
@@ -65,7 +66,8 @@ def _latest(connection: Connection, campaign: int) -> tuple[int, list[Row], list
 
 
 def _rest(campaign: int, upto: int, unsettled: Sequence[int]) -> ColumnElement[bool]:
-    return and_(a.campaign_id == campaign, or_(a.id > upto, a.id.in_(unsettled)) if unsettled else a.id > upto)
+    mine = checked(a.campaign_id) if upto else a.campaign_id  # the few behind `upto`, not all of the campaign
+    return and_(mine == campaign, or_(a.id > upto, a.id.in_(unsettled)) if unsettled else a.id > upto)
 
 
 def _grouped(which: ColumnElement[bool]) -> Select[Any]:

@@ -9,9 +9,11 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     ColumnElement,
@@ -25,9 +27,6 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -91,7 +90,7 @@ def _among_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) ->
 
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """`column` is one of the numbers that a `Prepared` is given as the list `name`: one parameter for any number."""
-    return _Among(column, bindparam(name, type_=postgresql.ARRAY(BigInteger)))
+    return _Among(column, bindparam(name, type_=ARRAY(BigInteger)))
 
 
 def _value(dialect: str, value: Any) -> Any:
@@ -136,9 +135,8 @@ def _cursor(connection: Connection, words: str) -> Iterator[Any]:
 
 def _positional(dialect: str) -> Any:
     """The dialect with marks instead of names for values, which is what tuples go to."""
-    server = dialect == "postgresql"
-    driver: Any = psycopg if server else pysqlite
-    return driver.dialect(paramstyle="format" if server else "qmark")
+    name, style = {"postgresql": ("psycopg", "format"), "sqlite": ("pysqlite", "qmark")}[dialect]
+    return import_module(f"sqlalchemy.dialects.{dialect}.{name}").dialect(paramstyle=style)
 
 
 @functools.cache
@@ -146,7 +144,7 @@ def _insertion(dialect: str, name: str, columns: tuple[str, ...], new: bool) -> 
     table = schema.metadata.tables[name]
     statement: Any = insert(table)
     if new:
-        statement = (postgresql if dialect == "postgresql" else sqlite).insert(table).on_conflict_do_nothing()
+        statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table).on_conflict_do_nothing()
     compiled = statement.compile(dialect=_positional(dialect), column_keys=list(columns))
     if list(compiled.positiontup) != list(columns):
         raise ValueError(f"columns of {name} out of order, or one with a default not given: {compiled.positiontup}")

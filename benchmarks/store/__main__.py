@@ -26,7 +26,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from breakdown import breakdown
 from insertion import ase_bulk, bulk, commits, drain, floor_atoms, selection
-from million import answers, fill, shell, status
+from million import answers, fill, imports, shell, status
 from page import page
 from readers import latencies
 from server import server
@@ -122,6 +122,7 @@ def _measure(out: dict[str, Any], name: str, url: str, folder: Path) -> None:
     step(kept, "fill", filled)
     step(kept, "answers", lambda: answers(url))
     step(kept, "status", lambda: status(url))
+    step(runs, "imports", lambda: (imports(), 0.0))
     step(runs, "status", lambda: shell(url, "status", "--campaign", "million", "--json", repeats=3))
     step(runs, "ls", lambda: shell(url, "ls", "energy>4.2", "--json", repeats=3))
     for some in (count // 100, count // 10):

@@ -223,3 +223,13 @@ def shell(url: str, *words: str, repeats: int = 1) -> tuple[float, float]:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
         peak = float(done.stderr.splitlines()[-1])
     return best, peak
+
+
+def imports() -> float:
+    """Wall seconds, the best of three, of a Python that imports numpy and SQLAlchemy and ends."""
+    best = np.inf
+    for _ in range(3):
+        before = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import numpy, sqlalchemy"], check=True)
+        best = min(best, time.perf_counter() - before)
+    return float(best)

@@ -131,7 +131,10 @@ def _million(of: dict[str, Any]) -> Iterator[Line]:
         shell = back.get("shell", {})
         if "status" in shell:
             took = shell["status"][0]
-            yield Line(f"{name}: `farfield status` from the shell", f"{took:.2f} s", "1 s", took < 1)
+            floor = (
+                f" ({took / shell['imports'][0]:.1f}x of importing numpy and SQLAlchemy)" if "imports" in shell else ""
+            )
+            yield Line(f"{name}: `farfield status` from the shell", f"{took:.2f} s{floor}", "1 s", took < 1)
         if "ls" in shell:
             yield Line(f"{name}: `farfield ls 'energy>4.2'` from the shell", f"{shell['ls'][0]:.2f} s")
         for verb in ("freeze", "export npz", "export xyz"):

@@ -18,8 +18,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, fa
 from sqlalchemy.sql import Subquery
 
 from farfield.db import schema
+from farfield.db.checked import checked
 from farfield.db.clock import now
-from farfield.db.query.checked import checked
 from farfield.oracles.observation import KINDS
 
 __all__ = ["FIELDS", "ROLES_HINT", "Condition", "Field", "Misfit", "compare", "flag", "known"]

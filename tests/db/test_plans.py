@@ -60,7 +60,7 @@ def test_a_driver_reads_an_index(plan, text: str, index: str) -> None:
 def test_the_plus_sign_is_sqlite_s_alone() -> None:
     from sqlalchemy.dialects import postgresql, sqlite
 
-    from farfield.db.query.checked import checked
+    from farfield.db.checked import checked
 
     column = schema.structure.c.natoms
     statement = select(checked(column) == 3)
