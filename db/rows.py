@@ -22,9 +22,11 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    any_,
     bindparam,
     func,
     insert,
+    literal,
     select,
 )
 from sqlalchemy.exc import DBAPIError
@@ -34,7 +36,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from farfield.db import schema
 
-__all__ = ["Prepared", "RowIds", "among", "insert_rows"]
+__all__ = ["Prepared", "RowIds", "among", "insert_rows", "one_of"]
 
 
 def insert_rows(
@@ -91,6 +93,13 @@ def _among_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) ->
 def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """`column` is one of the numbers that a `Prepared` is given as the list `name`: one parameter for any number."""
     return _Among(column, bindparam(name, type_=ARRAY(BigInteger)))
+
+
+def one_of(connection: Connection, column: ColumnElement[Any], numbers: Sequence[int]) -> ColumnElement[bool]:
+    """`column` is one of `numbers`, which are one parameter: the condition of an ordinary statement."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(json.dumps(list(numbers))).table_valued("value").c.value))
+    return column == any_(literal(list(numbers), ARRAY(BigInteger)))
 
 
 def _value(dialect: str, value: Any) -> Any:

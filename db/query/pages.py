@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Integer, Select, cast, func, null, select
+from sqlalchemy import Connection, Integer, Result, Select, cast, func, null, select
 
 from farfield.db import schema
+from farfield.db.blobs import blocks
 from farfield.db.engine import Database
 from farfield.db.query.compiling import Compiled
+from farfield.db.rows import one_of
 
 __all__ = ["Hit", "count", "hits", "page"]
 
@@ -21,6 +23,8 @@ FIRST, WIDEST = 5_000, 320_000
 """Ids in the first window and in the widest."""
 RARE = 30_000
 """Candidates up to which an index drives the query."""
+CANDIDATES = 2_000
+"""Candidates that are looked up at once."""
 
 c, s, p, d, g = (t.c for t in (schema.calculation, schema.structure, schema.proposal, schema.decision, schema.campaign))
 
@@ -36,20 +40,33 @@ def page(connection: Connection, query: Compiled, after: int, size: int) -> list
     """The next `size` matches with ids above `after`, fewer only at the end."""
     top = connection.scalar(select(func.max(c.id))) or 0
     out: list[Hit] = []
-    window, driver = FIRST, False
+    window, asked = FIRST, False
     while len(out) < size and after < top:
-        wanted = _hits(query).where(c.id > after, c.id <= after + window).limit(size - len(out))
-        out += map(Hit._make, connection.execute(wanted).all())
+        out += _some(connection, _hits(query).where(c.id > after, c.id <= after + window), size - len(out))
         if len(out) == size:
             break
         after += window
-        if not driver:
-            driver = True  # asked once
-            ids = _rarest(connection, query)
-            if ids is not None:
-                rest = _hits(query).where(c.id > after, c.id.in_(ids)).limit(size - len(out))
-                return out + list(map(Hit._make, connection.execute(rest).all()))
+        if not asked:
+            asked = True
+            driver = _rarest(connection, query)
+            if driver is not None:
+                return out + _driven(connection, query, driver, after, size - len(out))
         window = min(2 * window, WIDEST)
+    return out
+
+
+def _some(connection: Connection, wanted: Select[Any], size: int) -> list[Hit]:
+    return list(map(Hit._make, connection.execute(wanted.limit(size)).all()))
+
+
+def _driven(connection: Connection, query: Compiled, driver: Select[Any], after: int, size: int) -> list[Hit]:
+    """The next matches among the few candidates of `driver`, which are looked up by their ids: no planner has a say."""
+    ids = sorted({i for i in _of_index(connection, driver).scalars() if i > after})
+    out: list[Hit] = []
+    for block in blocks(ids, CANDIDATES):
+        out += _some(connection, _hits(query).where(one_of(connection, c.id, block)), size - len(out))
+        if len(out) == size:
+            break
     return out
 
 
@@ -94,7 +111,17 @@ def _rarest(connection: Connection, query: Compiled) -> Select[Any] | None:
     best, fewest = None, RARE
     for driver in query.drivers:
         some = driver.limit(fewest + 1).subquery()  # no order: any will do
-        found = connection.scalar(select(func.count()).select_from(some)) or 0
+        found = _of_index(connection, select(func.count()).select_from(some)).scalar() or 0
         if found <= fewest:
             best, fewest = driver.correlate(None), found
     return best
+
+
+def _of_index(connection: Connection, statement: Select[Any]) -> Result[Any]:
+    """Read by an index: PostgreSQL, which takes a label's kind and value for independent, would read the table."""
+    if connection.dialect.name != "postgresql":
+        return connection.execute(statement)
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    found = connection.execute(statement)
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = on")
+    return found
