@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Boolean,
     ColumnElement,
     Connection,
     Integer,
@@ -33,6 +32,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from farfield.db import schema
 
@@ -62,20 +62,24 @@ class Prepared:
     def __call__(self, connection: Connection, **values: Any) -> Sequence[Any]:
         """All rows; the parameter of an `among` is a list. Raises KeyError for a parameter that is not given."""
         dialect = connection.dialect.name
-        if dialect not in self._texts:
-            compiled: Any = self._statement.compile(dialect=_positional(dialect))
-            own = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
-            self._texts[dialect] = str(compiled), tuple(compiled.positiontup), own
-        words, names, own = self._texts[dialect]
+        words, names, own = self.text(dialect)
         values = {**own, **values}
         with _cursor(connection, words) as cursor:
             cursor.execute(words, tuple(_value(dialect, values[name]) for name in names))
             return cursor.fetchall()  # type: ignore[no-any-return]
 
+    def text(self, dialect: str) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        """The statement in a dialect, its parameters' names in order, and the values of those that are its own."""
+        if dialect not in self._texts:
+            compiled: Any = self._statement.compile(dialect=_positional(dialect))
+            own = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
+            self._texts[dialect] = str(compiled), tuple(compiled.positiontup), own
+        return self._texts[dialect]
 
-class _Among(FunctionElement[bool]):
+
+class _Among(FunctionElement[Any]):
     inherit_cache = True
-    type = Boolean()
+    type = NullType()  # a Boolean would be compared with 1 on SQLite, and found in no index
 
 
 @compiles(_Among, "sqlite")
@@ -90,7 +94,7 @@ def _among_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) ->
     return f"{column} = ANY({values})"
 
 
-def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+def among(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
     """`column` is one of the numbers that a `Prepared` is given as the list `name`: one parameter for any number."""
     return _Among(column, bindparam(name, type_=ARRAY(BigInteger)))
 

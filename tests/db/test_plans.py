@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from farfield.db import schema
+from farfield.db import labels, schema
 from farfield.db.engine import open_database
-from farfield.db.query import pages
+from farfield.db.query import arrays, labelled, pages
 from farfield.db.query.compiling import compiled
 from farfield.db.query.grammar import parse
 from farfield.db.rows import one_of
@@ -58,6 +58,23 @@ def test_what_is_checked_is_not_looked_up(plan, other: str) -> None:
 )
 def test_a_driver_reads_an_index(plan, text: str, index: str) -> None:
     assert f"INDEX {index}" in plan(text, index=True)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "index"),
+    [
+        (arrays._CELLS, "INTEGER PRIMARY KEY"),
+        (labelled._CELLS, "INTEGER PRIMARY KEY"),
+        (labels._ANSWERS, "INDEX sqlite_autoindex_observation_1 (calculation_id=?)"),
+    ],
+)
+def test_a_page_reads_what_it_names_and_nothing_else(tmp_path, prepared, index: str) -> None:
+    with open_database(f"sqlite:///{tmp_path / 'record.db'}", create=True) as database, database.read() as connection:
+        words, names, own = prepared.text("sqlite")
+        values = tuple(own.get(name, "[1]") for name in names)
+        steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", values)]
+    assert any(f"SEARCH {table} USING {index}" in s for s in steps for table in ("calculation", "observation")), steps
+    assert not any(s.startswith(("SCAN calculation", "SCAN observation", "SCAN blob")) for s in steps)
 
 
 def test_the_plus_sign_is_sqlite_s_alone() -> None:
