@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from farfield.db import schema
 from farfield.db.clock import now
@@ -16,7 +16,7 @@ from farfield.errors import RecordError
 
 __all__ = ["locked", "put", "take"]
 
-a, c, s = schema.attempt.c, schema.calculation.c, schema.structure.c
+a, c, s, o = schema.attempt.c, schema.calculation.c, schema.structure.c, schema.observation.c
 
 _LOCKED = (
     select(schema.attempt, s.natoms)
@@ -25,9 +25,17 @@ _LOCKED = (
     .where(a.id == bindparam("row"))
     .with_for_update(of=schema.attempt)
 )
+_MINE = "," + a.kinds + ","
+_ACCEPTED = (
+    select(func.count())
+    .where(o.calculation_id == a.calculation_id, o.detail == "", _MINE.like("%," + o.kind + ",%"))
+    .correlate(schema.attempt)
+    .scalar_subquery()
+)
+_ASKED = 1 + func.length(a.kinds) - func.length(func.replace(a.kinds, ",", ""))
 _TAKE = (
     update(schema.attempt)
-    .where(a.id == bindparam("row"), a.state == "waiting")
+    .where(a.id == bindparam("row"), a.state == "waiting", _ACCEPTED < _ASKED)
     .values(state="running", session_id=bindparam("mine"), started=now())
     .returning(a.id)
 )
@@ -42,7 +50,8 @@ def locked(connection: Connection, attempt: int) -> Row[Any]:
 
 
 def take(connection: Connection, attempt: int, session: int) -> bool:
-    """Set a waiting attempt to running, held by `session`; whether it was waiting."""
+    """Set an attempt to running, held by `session`, where it is waiting and not all it asks for has been answered;
+    whether it was. One statement, since every call begins with it."""
     return connection.scalars(_TAKE, {"row": attempt, "mine": session}).one_or_none() is not None
 
 

@@ -160,13 +160,11 @@ class Claims:
         """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
         (it is withdrawn then). After False the oracle must not be called."""
         with self.database.write() as connection:
-            found = locked(connection, attempt)
-            if found.state != "waiting":
-                return False
-            if set(found.kinds.split(",")) <= set(labels.accepted_kinds(connection, found.calculation_id)):
+            if take(connection, attempt, session):
+                return True
+            if locked(connection, attempt).state == "waiting":
                 put(connection, attempt, state="withdrawn", message="answered by another attempt", ended=True)
-                return False
-            return take(connection, attempt, session)
+            return False
 
     def finish(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tracemalloc
 from pathlib import Path
@@ -314,6 +315,7 @@ def test_memory_does_not_grow_with_the_rows(
 
     def peak(times: int) -> int:
         many = export.Origin(lambda: (r for _ in range(times) for r in rows), {})
+        gc.collect()
         tracemalloc.start()
         write(tmp_path / f"out-{form}-{times}", record.database, many, form)
         found = tracemalloc.get_traced_memory()[1]
