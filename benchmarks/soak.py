@@ -58,8 +58,9 @@ class Site:
             return True
         if code == 0:
             return False
-        if code == 2 and "already run by" in self.tiny.output().splitlines()[-1]:
-            time.sleep(HEARTBEAT)  # the dead controller's lease
+        last = self.tiny.output().splitlines()[-1]
+        if code == 2 and ("already run by" in last or "cannot open postgresql" in last):
+            time.sleep(HEARTBEAT)  # the dead controller's lease, or a database that is away: it says so and ends
         elif code != -signal.SIGKILL:
             raise RuntimeError(f"exit code {code}\n{self.tiny.output()[-3000:]}")
         self.process = self.tiny.run()
