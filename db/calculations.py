@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from ase import Atoms
@@ -14,9 +13,10 @@ from sqlalchemy import Connection, Table, func, select
 from farfield.db import schema
 from farfield.db.blobs import blocks, store_blobs
 from farfield.db.identity import calculation_key, formula, stored_bytes, structure_key
+from farfield.db.rows import insert_or_skip
 from farfield.errors import RecordError
 
-__all__ = ["calculation_ids", "insert_new", "insertion", "oracle_id", "store_calculations", "store_oracle"]
+__all__ = ["calculation_ids", "insert_new", "oracle_id", "store_calculations", "store_oracle"]
 
 LOCK = 0x66617263
 """PostgreSQL advisory lock of those who store structures."""
@@ -24,13 +24,7 @@ LOCK = 0x66617263
 
 def insert_new(connection: Connection, table: Table) -> Any:
     """INSERT ... ON CONFLICT DO NOTHING in the connection's dialect; the winner's row stays."""
-    return insertion(connection.dialect.name, table)
-
-
-def insertion(dialect: str, table: Table) -> Any:
-    """`insert_new`, by the dialect's name."""
-    module = import_module(f"sqlalchemy.dialects.{dialect}")  # each takes a while to load
-    return module.insert(table).on_conflict_do_nothing()
+    return insert_or_skip(connection.dialect.name, table)
 
 
 def store_oracle(connection: Connection, fingerprint: Mapping[str, Any]) -> int:

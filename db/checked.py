@@ -1,7 +1,7 @@
 """A column that is compared row by row, and never looked up in an index.
 
-A query is driven by ids or by one index read that is known to be short (`pages`). SQLite without statistics takes any
-equality on an indexed column for a handful of rows, and would read half a million of them instead.
+A query is driven by ids or by one index read that is known to be short (`query.pages`). SQLite without statistics takes
+any equality on an indexed column for a handful of rows, and would read half a million of them instead.
 """
 
 from __future__ import annotations

@@ -190,9 +190,9 @@ def _begin_writing(connection: Connection) -> None:
                 if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     break
             time.sleep(random.uniform(0.0005, 0.002))
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the fault, as SQLAlchemy names it
     finally:
         raw.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # the fault, as SQLAlchemy names it
 
 
 def _check_revision(url: URL, *, create: bool) -> None:

@@ -16,9 +16,8 @@ from sqlalchemy import Connection, Integer, bindparam, case, func, select
 
 from farfield.db import schema
 from farfield.db.blobs import blocks, load_blob
-from farfield.db.calculations import insertion
 from farfield.db.clock import now
-from farfield.db.rows import Prepared, among
+from farfield.db.rows import Prepared, among, insert_or_skip
 from farfield.errors import RecordError
 from farfield.oracles.observation import KINDS, Observations
 from farfield.oracles.packing import pack_rows, unpack
@@ -177,7 +176,7 @@ _ACCEPTED = select(schema.observation.c.kind, schema.observation.c.blob_id).wher
 
 @functools.cache
 def _offer(dialect: str) -> Any:
-    return insertion(dialect, schema.observation).values(accepted=now()).returning(schema.observation.c.kind)
+    return insert_or_skip(dialect, schema.observation).values(accepted=now()).returning(schema.observation.c.kind)
 
 
 def scalar(kind: str, value: Array) -> float:

@@ -36,7 +36,7 @@ from sqlalchemy.types import NullType
 
 from farfield.db import schema
 
-__all__ = ["Prepared", "RowIds", "among", "insert_rows", "one_of"]
+__all__ = ["Prepared", "RowIds", "among", "insert_or_skip", "insert_rows", "one_of"]
 
 
 def insert_rows(
@@ -50,6 +50,12 @@ def insert_rows(
         words = _insertion(connection.dialect.name, table.name, tuple(columns), new)
         with _cursor(connection, words) as cursor:
             cursor.executemany(words, rows)
+
+
+def insert_or_skip(dialect: str, table: Table) -> Any:
+    """INSERT ... ON CONFLICT DO NOTHING in a dialect; the row that was there stays."""
+    module = import_module(f"sqlalchemy.dialects.{dialect}")  # each takes a while to load
+    return module.insert(table).on_conflict_do_nothing()
 
 
 class Prepared:
@@ -155,9 +161,7 @@ def _positional(dialect: str) -> Any:
 @functools.cache
 def _insertion(dialect: str, name: str, columns: tuple[str, ...], new: bool) -> str:
     table = schema.metadata.tables[name]
-    statement: Any = insert(table)
-    if new:
-        statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table).on_conflict_do_nothing()
+    statement: Any = insert_or_skip(dialect, table) if new else insert(table)
     compiled = statement.compile(dialect=_positional(dialect), column_keys=list(columns))
     if list(compiled.positiontup) != list(columns):
         raise ValueError(f"columns of {name} out of order, or one with a default not given: {compiled.positiontup}")

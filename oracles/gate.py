@@ -69,7 +69,7 @@ def admit(atoms: Atoms) -> None:
 def _may_touch(atoms: Atoms, reach: float) -> bool:
     """Whether two atoms, or an atom and an image, may be nearer than `reach` Å: the quick answer for a sound cell.
 
-    A search tree over the wrapped atoms and the few images within `reach` of a face takes a tenth of a neighbour list.
+    A search tree over the wrapped atoms and the few images within `reach` of a face, which is faster than a list.
     """
     from scipy.spatial import cKDTree
 

@@ -107,13 +107,15 @@ def _hits(query: Compiled) -> Select[Any]:
 
 
 def _rarest(connection: Connection, query: Compiled) -> Select[Any] | None:
-    """The driver with the fewest candidates, None where none has few."""
+    """A driver with few candidates, the fewest or no more than are looked up at once; None where none has few."""
     best, fewest = None, RARE
     for driver in query.drivers:
         some = driver.limit(fewest + 1).subquery()  # no order: any will do
         found = _of_index(connection, select(func.count()).select_from(some)).scalar() or 0
         if found <= fewest:
             best, fewest = driver.correlate(None), found
+        if fewest <= CANDIDATES:
+            break  # short enough, whatever the others are
     return best
 
 

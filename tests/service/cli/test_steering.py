@@ -44,6 +44,13 @@ class Run:
         self.place = ("--database", str(folder / "steered" / "campaign.db"), "--campaign", "steered")
         self.process = started(self.file)
 
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(timeout=30)
+
     def status(self) -> dict[str, Any]:
         if not (self.folder / "steered" / "campaign.db").exists():
             return {"state": "not yet", "calls": 0, "running": 0}
@@ -53,11 +60,8 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path)
-    yield run
-    if run.process.poll() is None:
-        run.process.kill()
-        run.process.wait(timeout=30)
+    with Run(tmp_path) as run:
+        yield run
 
 
 def test_a_run_is_paused_watched_resumed_and_stopped_from_outside(run: Run) -> None:
@@ -106,16 +110,13 @@ def test_a_run_is_paused_watched_resumed_and_stopped_from_outside(run: Run) -> N
 
 
 def test_a_pause_stays_through_a_restart(tmp_path: Path) -> None:
-    first = Run(tmp_path)
-    until(lambda: first.status()["calls"] >= 1)
-    call(tmp_path, "pause", *first.place)
-    first.process.kill()
-    first.process.wait(timeout=30)
+    with Run(tmp_path) as first:
+        until(lambda: first.status()["calls"] >= 1)
+        call(tmp_path, "pause", *first.place)
     said = call(tmp_path, "pause", *first.place)
     assert said.exit_code == 0
     before = first.status()["calls"]
-    second = Run(tmp_path)
-    try:
+    with Run(tmp_path) as second:
         until(lambda: (second.status()["dashboard"] or "").startswith("http") and second.status()["state"] == "paused")
         until(lambda: second.status()["running"] == 0)  # a worker may outlive its controller for a moment
         time.sleep(1.5)
@@ -125,21 +126,12 @@ def test_a_pause_stays_through_a_restart(tmp_path: Path) -> None:
         second.process.send_signal(signal.SIGINT)
         assert second.process.wait(timeout=60) == 0
         assert second.status()["state"] == "paused"
-    finally:
-        if second.process.poll() is None:
-            second.process.kill()
-            second.process.wait(timeout=30)
-    third = Run(tmp_path)
-    try:
+    with Run(tmp_path) as third:
         until(lambda: (third.status()["dashboard"] or "").startswith("http"))
         assert third.status()["state"] == "paused"
         call(tmp_path, "resume", *third.place)
         assert third.process.wait(timeout=120) == 0
         assert third.status()["state"] == "converged"
-    finally:
-        if third.process.poll() is None:
-            third.process.kill()
-            third.process.wait(timeout=30)
     refused = call(tmp_path, "pause", *third.place)
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "nothing to pause" in refused.stderr
