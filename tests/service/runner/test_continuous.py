@@ -84,7 +84,7 @@ def finished(path: Path) -> int:
 
 
 def holds(config: CampaignConfig, database: Database, oracle: Oracle, campaign: int, lost: int = 0) -> None:
-    """A1 in this mode: every acknowledged label is there, none is paid twice, at most `lost` calls were for nothing, and
+    """A1 in this mode: every acknowledged label is there, none is paid twice, at most `lost` calls were for nothing;
     each decision follows from its stored inputs."""
     record = Record(database)
     decisions = read_decisions(record, campaign)
@@ -93,7 +93,7 @@ def holds(config: CampaignConfig, database: Database, oracle: Oracle, campaign: 
         a, o = schema.attempt.c, schema.observation.c
         answered = set(connection.scalars(select(a.id).where(a.state == "finished")))
         labelled = set(connection.scalars(select(o.attempt_id).where(o.detail == "")))
-        paid = Counter(connection.execute(select(a.calculation_id, a.kinds).where(a.state == "finished")).tuples())
+        paid = Counter(connection.execute(select(a.calculation_id, a.kinds).where(a.state == "finished")))
         states = Counter(connection.scalars(select(a.state)))
         failures = set(connection.scalars(select(a.failure).where(a.failure.is_not(None))))
     assert answered == labelled
