@@ -158,7 +158,7 @@ def test_fifty_kills_leave_an_intact_database_with_every_label_that_was_told(
         for nest in nests:
             nest.stdin.write("go\n")
             nest.stdin.flush()
-            while not (line := nest.stdout.readline()).startswith("child"):  # what the one before it told
+            while not (line := said(nest)).startswith("child"):  # what the one before it told
                 lines.append(line)
             children.append(int(line.split()[1]))
         for nest in nests:  # some die while they open the database, most after a number of answers
