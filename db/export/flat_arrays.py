@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from array import array
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +58,7 @@ class _Flat:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
-        self.offsets = [0]
+        self.offsets = array("q", [0])  # a list would take five times the memory, all of it held to the end
 
     def add(self, row: Labelled, link: Link | None, weighed: Weighed | None) -> None:
         """Take a row in."""
@@ -119,7 +120,7 @@ class NpzWriter(_Flat):
                         _header(out, np.dtype(dtype), (rows, *shape))
                         while block := stream.read(1 << 20):
                             out.write(block)
-                offsets = np.array(self.offsets, "<i8")
+                offsets = np.asarray(self.offsets, "<i8")
                 with _member(bound, "offsets") as out:
                     _header(out, offsets.dtype, offsets.shape)
                     out.write(offsets.tobytes())
@@ -194,7 +195,7 @@ class Hdf5Writer(_Flat):
         if not self._file.id.valid:
             return
         self._flush()
-        self._file.create_dataset("offsets", data=np.array(self.offsets, "<i8"), track_times=False).attrs["units"] = (
+        self._file.create_dataset("offsets", data=np.asarray(self.offsets, "<i8"), track_times=False).attrs["units"] = (
             UNITS["offsets"]
         )
         self._file.close()
