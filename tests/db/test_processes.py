@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ WRITER = Path(__file__).with_name("writer.py")
 WRITERS = 8
 KILLS = 50
 """How often two writers are killed."""
+STILL_SECONDS = 200.0
+"""Longer than any wait of a writer for the database, which ends in an error."""
 
 
 @pytest.fixture
@@ -33,23 +37,23 @@ def writer(url: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(verb: str, *rest: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", str(WRITER), verb, url, *map(str, rest)]
+        command = [sys.executable, "-X", "faulthandler", "-W", "error", str(WRITER), verb, url, *map(str, rest)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, **pipes)
+        process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
 def ready(processes: list[subprocess.Popen[str]]) -> None:
     """Wait for processes to be ready."""
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
+        assert said(process) == "ready\n"
 
 
 def go(processes: list[subprocess.Popen[str]]) -> None:
@@ -61,9 +65,12 @@ def go(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """The next line of a process that goes on. None may end by itself."""
+    """The next line of a process that goes on. None may end by itself, nor stand still: then it says where it stood."""
     assert process.stdout is not None
+    stuck = threading.Timer(STILL_SECONDS, os.killpg, (process.pid, signal.SIGABRT))
+    stuck.start()
     line = process.stdout.readline()
+    stuck.cancel()
     assert line, process.communicate()[1]
     return line
 
