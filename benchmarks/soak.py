@@ -26,6 +26,8 @@ from tiny import HEARTBEAT, Decided, Tiny, law
 
 PAUSE = 1.0, 6.0
 """Seconds between two faults, the least and the most."""
+AT_START = "already run by", "cannot open postgresql", "the database fails"
+"""What a controller ends with that is started under the lease of a dead one, or while the database is away."""
 
 
 class Site:
@@ -59,8 +61,8 @@ class Site:
         if code == 0:
             return False
         last = self.tiny.output().splitlines()[-1]
-        if code == 2 and ("already run by" in last or "cannot open postgresql" in last):
-            time.sleep(HEARTBEAT)  # the dead controller's lease, or a database that is away: it says so and ends
+        if code == 2 and any(said in last for said in AT_START):
+            time.sleep(HEARTBEAT)
         elif code != -signal.SIGKILL:
             raise RuntimeError(f"exit code {code}\n{self.tiny.output()[-3000:]}")
         self.process = self.tiny.run()

@@ -43,13 +43,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="calculations of the runner")
     parser.add_argument("--bare", type=int, help="tasks of the bare run; default as many")
     parser.add_argument("--farms", type=int, default=2, help="processes that the workers live in")
-    parser.add_argument("--seconds", type=float, help="mean time of a call; default such that 100 end per second")
-    parser.add_argument("--decision", type=int, default=5000, help="calculations per decision")
+    parser.add_argument("--seconds", type=float, help="mean time of a call; default such that 30 end per second")
+    parser.add_argument("--decision", type=int, default=25000, help="calculations per decision")
     parser.add_argument("--sqlite", action="store_true", help="SQLite in place of PostgreSQL")
     parser.add_argument("--folder", help="where the database lies; default a temporary folder")
     parser.add_argument("--write", choices=("yes", "no"), default="no", help="add the run to docs/scale.md")
     o = parser.parse_args()
-    seconds = o.seconds or o.workers / 100
+    seconds = o.seconds or o.workers / 30
     scale = seconds / MEAN
     dask.config.set(QUIET)
     with tempfile.TemporaryDirectory(prefix="farfield-scale-", dir=o.folder) as text, _database(o, text) as url:
@@ -59,7 +59,8 @@ def main() -> int:
             none = measure_empty(client, min(o.count, 5000), ahead) / min(o.count, 5000)
             print(f"empty tasks {1 / none:.0f} per second", flush=True)
             count = o.bare or o.count
-            slept, bare = measure_bare(client, url, work[:count], scale, ahead)
+            # the longest first, as the runner's are: at the end no worker waits long for another
+            slept, bare = measure_bare(client, url, sorted(work[:count], key=len, reverse=True), scale, ahead)
             print(f"bare {count / bare:.1f} per second, utilisation {slept / (bare * o.workers):.2f}", flush=True)
             with open_database(url, create=True) as database:
                 before = _cpu(farms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,16 @@ from sqlalchemy.exc import DBAPIError
 from threadpoolctl import threadpool_limits
 
 from farfield.db.claims import Claims
-from farfield.db.progress import Cost
 from farfield.db.record import Record
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.oracles.leftovers import reap_leftovers
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.continuous import Earlier, taken_back
 from farfield.service.campaign.decision import Answer, Decision, Stop
-from farfield.service.campaign.ending import nothing_succeeds
 from farfield.service.proposals.cost import cost_from_json
-from farfield.service.runner.budgets import FRUITLESS, LIMITED, Budget
 from farfield.service.runner.buying import Buying
 from farfield.service.runner.diary import Diary
+from farfield.service.runner.halting import Halting, Result
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Listener, Progress, Silent
 from farfield.service.runner.losses import Losses
@@ -61,16 +59,6 @@ SWEEP_SECONDS = 5.0
 """How often expired and dead leases are looked for while calculations are open."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a run ended. `exit_code` 0: tolerance met, or drained; 1: it cannot go on; 3: ended without the tolerance."""
-
-    reason: str
-    converged: bool
-    exit_code: int
-    drained: bool = False
-
-
 class Runner:
     """Runs one campaign on `cluster`. Use `run()` once; `drain()` may be called from a signal handler."""
 
@@ -91,30 +79,27 @@ class Runner:
         self.cluster = cluster
         self.sending = Submission(cluster, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
-        self.budget = Budget(config.budget)
         self.diary = Diary(self.record, self.listener)
         self.tenure = Tenure(config, oracle, self.claims, self.diary, accept_version=accept_version)
         self.losses = Losses(self.claims, self.sending, self.diary, self.tenure.ingest)
+        self.halting = Halting(self.record, config.budget, self.losses, self.diary)
         self.campaign = self._session = 0
         self.buying = Buying(self.record, 0)
-        self._drain: str | None = None
-        self._paused, self._news = False, 0
-        self._swept = self._counted = 0.0
+        self._swept = 0.0
         self._came = self._since = 0
         self._decided = time.monotonic()
-        self._known: Cost | None = None
         self._back: list[Return] = []
         self._lease_seconds = LEASE_BEATS * config.database.heartbeat
         self._reached = float("-inf")  # since when the database has been there again
 
     def drain(self, reason: str) -> None:
         """Finish the calls in flight, buy nothing new, then return."""
-        self._drain = reason
+        self.halting.drain(reason)
 
     @property
     def draining(self) -> bool:
         """Whether a drain was asked for."""
-        return self._drain is not None
+        return self.halting.draining
 
     def run(self) -> Result:
         """Create or resume the campaign and run it to its end.
@@ -280,7 +265,7 @@ class Runner:
         """Look at what is asked, send out, wait a moment for what comes back; why the run halts once it does."""
         self._progress()
         halt = self._halting()
-        if halt is not None or self._paused:
+        if halt is not None or self.halting.paused:
             self.buying.look(set(self.sending.withdraw_waiting()))
             if halt is not None and not self.sending.in_flight:
                 return halt
@@ -309,20 +294,13 @@ class Runner:
 
     def _progress(self) -> None:
         """How far the decisions under way are."""
-        cost = self._cost()
+        cost = self.halting.cost()
         total, left = self.buying.total, len(self.buying.unsettled)
         self.listener.progressed(Progress(total - left, total, self.sending.in_flight, cost.calls, cost.core_seconds))
 
-    def _cost(self) -> Cost:
-        """What the campaign was charged: exact where it counts, for the budget of calls, else of a moment ago."""
-        stale = time.monotonic() - self._counted >= POLL_SECONDS
-        if self._known is None or stale or self.config.budget.calls is not None:
-            self._known, self._counted = self.record.cost(self.campaign), time.monotonic()
-        return self._known
-
     def _send(self) -> None:
         """New attempts, as far as slots and budget allow."""
-        room = min(self.sending.room(), self.budget.room(self._cost().calls, self.sending.in_flight))
+        room = min(self.sending.room(), self.halting.room(self.sending.in_flight))
         if room <= 0:
             return
         chosen = self.buying.take(room, self.sending.calculations)
@@ -362,39 +340,10 @@ class Runner:
     # -- ends ----------------------------------------------------------------------------------------------------
 
     def _halting(self) -> Result | None:
-        """Whether to stop buying: asked to drain, here or through the database, or a budget is spent."""
-        wishes = self.record.wishes(self.campaign)
-        if wishes.paused != self._paused:
-            self._paused = wishes.paused
-            text = "nothing new is bought until `farfield resume`" if self._paused else "buying goes on"
-            self.diary.note("paused" if self._paused else "went on", text)
-        if wishes.news != self._news:
-            self._news = wishes.news
+        """Why to stop buying, if anything; what people ask is heard first."""
+        if self.halting.listen():
             self.buying.look()
-        if self._drain is None and wishes.stop:
-            self._drain = "farfield stop"
-        if self._drain is not None:
-            text = f"{self._drain}: calls in flight finished, nothing new was bought"
-            return Result(text, False, 0, drained=True)
-        if (fruitless := self._fruitless()) is not None:
-            return fruitless
-        cost = self._cost()
-        if (spent := self.budget.spent(cost.calls, cost.core_seconds)) is not None:
-            known = self.record.estimates(self.campaign)
-            stands = "the best estimate so far stands" if known else "there is no estimate yet"
-            return Result(f"{spent}; {stands}", False, 3)
-        return None
-
-    def _fruitless(self) -> Result | None:
-        """The end where new calculations keep failing, before the campaign's money is burnt on the rest of them."""
-        if not self.losses.failing:
-            return None
-        streak = self.record.streak(self.campaign, LIMITED)
-        self.losses.failing = streak.calculations >= FRUITLESS
-        if not self.losses.failing:
-            return None
-        stop = nothing_succeeds(streak.calculations, streak.failure, streak.message)
-        return Result(stop.reason, stop.converged, stop.exit_code)
+        return self.halting.why()
 
     def _end(self, result: Result) -> Result:
         state = "drained" if result.drained else "converged" if result.converged else "ended"
