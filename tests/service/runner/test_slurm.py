@@ -63,6 +63,24 @@ def test_a_campaign_outlives_its_jobs(node: None, server: postgres.Server, calm:
     tiny.close()
 
 
+def test_an_adaptive_cluster_grows_with_the_work(
+    node: None, server: postgres.Server, calm: Decided, tmp_path: Path
+) -> None:
+    """From no job that must be kept to as many as there is work for, never more than allowed."""
+    section = CLUSTER.replace("wall_time = 0.01667", "wall_time = 0.1\nminimum = 0").replace("SECONDS=4", "SECONDS=2")
+    tiny = Tiny(tmp_path / "adaptive", section, server.url)
+    process = tiny.run()
+    most = 0
+    while process.poll() is None:
+        most = max(most, len(slurm.jobs()))
+        time.sleep(0.2)
+    tiny.ended(process)
+    print(f"SLURM, adaptive: {most} jobs at most; {law(tiny, calm)}")
+    assert most == 2
+    assert until(lambda: not slurm.jobs(), 60)
+    tiny.close()
+
+
 def test_a_job_that_slurm_refuses_is_told_at_once(node: None, server: postgres.Server, tmp_path: Path) -> None:
     tiny = Tiny(tmp_path / "refused", CLUSTER.replace('queue = "main"', 'queue = "nowhere"'), server.url)
     assert tiny.run().wait(timeout=120) == 2
