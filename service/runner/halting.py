@@ -51,8 +51,8 @@ class Halting:
         return self._drain is not None
 
     def listen(self) -> bool:
-        """Hear what people ask through the database: pause, resume, stop. Whether calculations are to be looked at anew,
-        since some were cancelled or given another chance."""
+        """Hear what people ask through the database: pause, resume, stop. Whether calculations are to be looked at
+        anew, since some were cancelled or given another chance."""
         wishes = self.record.wishes(self.diary.campaign)
         if wishes.paused != self.paused:
             self.paused = wishes.paused

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from processes import parent
 from tiny import environment
 
 
@@ -112,7 +113,7 @@ def daemons(
 
 def nanny_of(worker: int) -> int:
     """The parent of a worker process."""
-    return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    return parent(worker)
 
 
 def below(pid: int) -> dict[str, list[int]]:
@@ -128,7 +129,7 @@ def _children(pid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                if parent(int(entry.name)) == pid:
                     found.append(int(entry.name))
     return found
 

@@ -42,3 +42,8 @@ def soon(condition: Callable[[], bool]) -> bool:
 def gone(pids: list[int]) -> bool:
     """Whether all have ended."""
     return soon(lambda: not any(alive(p) for p in pids))
+
+
+def parent(pid: int) -> int:
+    """The parent of a process. Raises FileNotFoundError where there is none such."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

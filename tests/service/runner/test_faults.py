@@ -152,6 +152,24 @@ def test_a_cluster_that_outlives_its_controller(
     tiny.close()
 
 
+def test_a_node_that_kills_several_calls_is_avoided(
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+) -> None:
+    """Two hosts, by their addresses; on one every call kills its worker, which the nanny starts again."""
+    cluster.worker(TINY_SECONDS="0.5")
+    cluster.worker("--host", "127.0.0.2", TINY_DEADLY="yes")
+    tiny = Tiny(tmp_path / "deadly", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    tiny.finish()
+    cluster.close()
+    counts = law(tiny, calm)
+    print(f"a deadly node: {counts}")
+    assert "3 different calls were lost on 127.0.0.2; it is avoided" in " ".join(events(tiny))
+    lost = counts.states.get("failed: worker lost", 0)
+    assert 3 <= lost <= 5  # what was on its way there when the third came back is lost too
+    assert set(counts.states) <= {"finished", "failed: worker lost", "withdrawn"}  # no fault of the oracle
+    tiny.close()
+
+
 def test_a_controller_moves_to_another_host(
     calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
 ) -> None:
