@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 __all__ = ["LIMIT", "pack", "pack_rows", "unpack", "unpack_alike"]
 
 MAGIC, ROWS = b"FARFIELD", b"FARFROWS"
+NPY = b"\x93NUMPY\x01\x00"
+_parsing = threading.Lock()
 LIMIT = 64 * 1024 * 1024
 """Largest blob, bytes (decisions A8)."""
 
@@ -70,7 +73,7 @@ def unpack(data: bytes, *, limit: int = LIMIT) -> tuple[dict[str, Any], dict[str
             block = data[at + 8 : at + 8 + length]
             if len(block) != length:
                 raise ValueError("truncated farfield block")
-            arrays[name] = np.lib.format.read_array(io.BytesIO(block), allow_pickle=False)
+            arrays[name] = _read_npy(block)
             at += 8 + length
     except (struct.error, json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"truncated or damaged farfield block: {error}") from error
@@ -161,3 +164,26 @@ def _npy_opening(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, description)
     return stream.getvalue()
+
+
+def _read_npy(block: bytes) -> NDArray[Any]:
+    """The array of an npy block of any version. Raises ValueError for a damaged one."""
+    if block[:8] != NPY or len(block) < 10:
+        return np.lib.format.read_array(io.BytesIO(block), allow_pickle=False)
+    start = 10 + int.from_bytes(block[8:10], "little")
+    shape, fortran, dtype = _npy_layout(block[:start])
+    array = np.frombuffer(block, dtype, int(np.prod(shape, dtype=np.int64)), start)
+    return array.reshape(shape, order="F" if fortran else "C").copy(order="K")
+
+
+@functools.lru_cache(maxsize=4096)
+def _npy_layout(opening: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type, which numpy reads with Python's own parser: that takes longer than
+    the array, and is not safe among threads before Python 3.12 (a SystemError)."""
+    stream = io.BytesIO(opening)
+    np.lib.format.read_magic(stream)
+    with _parsing:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("object arrays would need a pickle")
+    return shape, fortran, dtype

@@ -31,6 +31,8 @@ CONNECTIONS = 8
 QUIET: dict[str, Any] = {
     "distributed.admin.system-monitor.interval": "60s",  # each worker would read /proc of the one process
     "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.tick.interval": "60s",  # each worker would look at its loop fifty times a second
+    "distributed.admin.tick.cycle": "60s",
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

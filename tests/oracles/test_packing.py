@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import struct
 
 import numpy as np
 import pytest
@@ -85,3 +87,20 @@ def test_objects_would_need_a_pickle() -> None:
     for write in (pack_rows, lambda kind, content: pack({}, content)):
         with pytest.raises(ValueError, match="pickle"):
             write("x", {"a": np.array([object()])})
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_any_npy_block_is_read_as_numpy_reads_it(version: tuple[int, int], order: str) -> None:
+    array = np.arange(6.0).reshape((2, 3), order=order)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version=version)
+    block = stream.getvalue()
+    head = b'{"arrays": ["x"], "header": {}}'
+    data = b"FARFIELD" + struct.pack("<I", len(head)) + head + struct.pack("<Q", len(block)) + block
+    _, found = unpack(data)
+    assert np.array_equal(found["x"], array)
+    assert found["x"].flags.writeable
+    short = block[:-8]
+    with pytest.raises(ValueError, match=r"buffer|array|bytes"):
+        unpack(data.replace(struct.pack("<Q", len(block)) + block, struct.pack("<Q", len(short)) + short))
