@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -23,9 +24,25 @@ def small_disk(folder: Path) -> Iterator[Path]:
     if (why := _refused(mount)) is not None:
         absent("tmpfs", f"cannot mount a tmpfs ({why})")
     try:
+        if (size := shutil.disk_usage(disk).total) != DISK_BYTES:
+            absent("tmpfs", f"a tmpfs of {DISK_BYTES} bytes has {size} here")
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """A file `junk` that takes what is left of a small disk, to the last block."""
+    with (disk / "junk").open("wb", buffering=0) as junk:
+        for size in (1 << 16, 1):
+            try:
+                for _ in range(DISK_BYTES // size):
+                    junk.write(bytes(size))
+            except OSError as fault:
+                if fault.errno != errno.ENOSPC:
+                    raise
+            else:
+                raise AssertionError(f"{disk} never fills")
 
 
 def another_host(name: str) -> list[str]:

@@ -62,7 +62,7 @@ folder = "{name}"
 def started(file: Path, *options: str) -> subprocess.Popen[bytes]:
     """`farfield run` of `file` in a process group of its own; what it prints goes to `<name>.txt` beside the file."""
     path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     environment.pop("FARFIELD_DATABASE", None)
     with file.with_suffix(".txt").open("ab") as output:
         return subprocess.Popen(

@@ -19,7 +19,7 @@ from select import select as select_files
 from typing import Any
 
 from ase import Atoms
-from processes import parent, soon
+from processes import ends, last_words, parent, soon
 from sqlalchemy import func, select
 
 from farfield.db import schema
@@ -119,12 +119,7 @@ class Tiny:
 
     def ended(self, process: subprocess.Popen[bytes], patience: float = 240) -> None:
         """Wait for a controller, which must end within tolerance."""
-        try:
-            code: int | None = process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            code = None
-            process.kill()
-            process.wait()
+        code = ends(process, self.folder / "output.txt", patience)
         assert code == 0, f"exit code {code}\n{self.output()}"
 
     def output(self) -> str:
@@ -156,7 +151,9 @@ class Tiny:
         deadline = time.monotonic() + patience
         while self.finished() < count:
             assert process.poll() is None, f"it ended first\n{self.output()}"
-            assert time.monotonic() < deadline, f"{self.finished()} of {count}\n{self.output()}"
+            assert time.monotonic() < deadline, (
+                f"{self.finished()} of {count}\n{last_words(process, self.folder / 'output.txt')}"
+            )
             time.sleep(0.02)
 
     def running(self) -> list[tuple[int, int]]:
@@ -238,7 +235,7 @@ def environment() -> dict[str, str]:
     """Ours, with this folder on the path, so that the oracle is found, and no other database."""
     path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     clean = {k: v for k, v in os.environ.items() if k != "FARFIELD_DATABASE"}
-    return {**clean, "PYTHONPATH": os.pathsep.join(path)}
+    return {**clean, "PYTHONPATH": os.pathsep.join(path), "PYTHONFAULTHANDLER": "1"}
 
 
 def law(tiny: Tiny, calm: Decided, acknowledged: Collection[tuple[str, str, float]] = ()) -> Counts:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from processes import comes_to, ends
 from slow_emt import campaign_file, started
 from sqlalchemy import func, select
 
@@ -56,13 +56,13 @@ def test_three_kills_of_the_controller_lose_nothing_and_the_campaign_replays(tmp
     for stage in (4, 10, 14):
         process = started(file)
         try:
-            while process.poll() is None and finished(path) < stage:
-                time.sleep(0.02)
+            comes_to(process, lambda stage=stage: finished(path) >= stage, file.with_suffix(".txt"))
             assert process.poll() is None, file.with_suffix(".txt").read_text(encoding="utf-8")
         finally:
             process.kill()
             process.wait(timeout=60)
-    assert started(file).wait(timeout=180) == 0, file.with_suffix(".txt").read_text(encoding="utf-8")
+    output = file.with_suffix(".txt")
+    assert ends(started(file), output) == 0, output.read_text(encoding="utf-8")
     oracle = registry.load(config.oracle.name, config.oracle.parameters, config.base)
     with open_database(config.database_url) as database:
         stored = Record(database).campaign("busy")

@@ -14,7 +14,7 @@ from pathlib import Path
 import postgres
 import pytest
 from daemons import Daemons, below, daemons, nanny_of
-from places import another_host, namespace, small_disk
+from places import another_host, fill, namespace, small_disk
 from processes import gone
 from required import absent
 from sqlalchemy import func, select
@@ -209,13 +209,7 @@ def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path) -> None:
         process = tiny.run()
         tiny.reaches(3, process)
         acknowledged = tiny.observed()
-        with (disk / "junk").open("wb") as junk:
-            try:
-                while True:
-                    junk.write(bytes(1 << 16))
-                    junk.flush()
-            except OSError:
-                pass  # full now, to the last block
+        fill(disk)
         time.sleep(8)
         assert process.poll() is None, tiny.output()
         before = tiny.finished()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from ase import Atoms
 from distributed import LocalCluster
+from processes import comes_to, ends
 from sqlalchemy import func, select
 
 from farfield.db import schema
@@ -68,7 +69,7 @@ def controller(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """`farfield run` in a process group of its own."""
     (folder / "tiny.toml").write_text(CAMPAIGN, encoding="utf-8")
     path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONFAULTHANDLER": "1"}
     environment.pop("FARFIELD_DATABASE", None)
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
@@ -82,8 +83,8 @@ def controller(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, *options: str) -> None:
-    process = controller(folder, *options)
-    assert process.wait(timeout=180) == 0, (folder / "output.txt").read_text(encoding="utf-8")
+    output = folder / "output.txt"
+    assert ends(controller(folder, *options), output) == 0, output.read_text(encoding="utf-8")
 
 
 class Watch:
@@ -130,8 +131,7 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     # random stages in order, from an empty database to the last verification call, and a random while after each
     for stage in sorted(moments.choices(range(CALLS - 1), k=KILLS)):
         process, delay = controller(disturbed), moments.uniform(0.0, 0.6)
-        while process.poll() is None and watch.finished() < stage:
-            time.sleep(0.02)
+        comes_to(process, lambda stage=stage: watch.finished() >= stage, disturbed / "output.txt")
         time.sleep(delay)
         assert process.poll() is None, (disturbed / "output.txt").read_text(encoding="utf-8")
         process.kill()
@@ -162,8 +162,7 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_once_drains_twice_stops_and_run_resumes(tmp_path: Path) -> None:
     watch = Watch(tmp_path)
     process = controller(tmp_path)
-    while process.poll() is None and watch.finished() < 1:
-        time.sleep(0.02)
+    comes_to(process, lambda: watch.finished() >= 1, tmp_path / "output.txt")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     assert process.wait(timeout=60) == 0
     text = (tmp_path / "output.txt").read_text(encoding="utf-8")
@@ -174,8 +173,7 @@ def test_ctrl_c_once_drains_twice_stops_and_run_resumes(tmp_path: Path) -> None:
     assert attempts(tmp_path) == {"finished": drained}
 
     process = controller(tmp_path)
-    while process.poll() is None and watch.finished() < drained + 2:
-        time.sleep(0.02)
+    comes_to(process, lambda: watch.finished() >= drained + 2, tmp_path / "output.txt")
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
@@ -200,8 +198,7 @@ def test_calls_in_flight_outlive_a_controller_whose_scheduler_lives_on(
         silence_logs=logging.CRITICAL,
     ) as cluster:
         process, watch = controller(tmp_path, "--scheduler", cluster.scheduler_address), Watch(tmp_path)
-        while process.poll() is None and watch.finished() < 1:
-            time.sleep(0.02)
+        comes_to(process, lambda: watch.finished() >= 1, tmp_path / "output.txt")
         process.kill()
         process.wait(timeout=60)
         watch.close()

@@ -69,9 +69,9 @@ def test_an_adaptive_cluster_grows_with_the_work(
     """From no job that must be kept to as many as there is work for, never more than allowed."""
     section = CLUSTER.replace("wall_time = 0.01667", "wall_time = 0.1\nminimum = 0").replace("SECONDS=4", "SECONDS=2")
     tiny = Tiny(tmp_path / "adaptive", section, server.url)
-    process = tiny.run()
+    process, began = tiny.run(), time.monotonic()
     most = 0
-    while process.poll() is None:
+    while process.poll() is None and time.monotonic() - began < 300:
         most = max(most, len(slurm.jobs()))
         time.sleep(0.2)
     tiny.ended(process)
