@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.cluster import BATCH, ClusterSection
 from farfield.service.runner.addresses import check_address, security_of
+from farfield.service.runner.closing import closed_at_end, end_at_once
 from farfield.service.runner.cluster import Cluster, Local, Remote
 from farfield.service.runner.host import this_host
 
@@ -93,12 +94,12 @@ def _local(section: ClusterSection) -> Iterator[Cluster]:
             silence_logs=logging.CRITICAL,
             resources=section.resources or None,
         )
-    with cluster, Client(cluster, security=security, set_as_default=False) as client:
+    with closed_at_end(cluster), Client(cluster, security=security, set_as_default=False) as client:
         held.deliver()
         try:
             yield Local(client, cluster, section.workers, section.resources)
         except BaseException:
-            _end_at_once(cluster)
+            end_at_once(cluster)
             raise
 
 
@@ -207,19 +208,6 @@ def _interrupts_held() -> Iterator[_Held]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
-
-
-def _end_at_once(cluster: object) -> None:
-    """Kill the workers of a local cluster: nobody waits for the calls in them, and their supervisors clean up."""
-    import psutil
-
-    for nanny in getattr(cluster, "workers", {}).values():
-        nanny.auto_restart = False
-        try:
-            if nanny.pid is not None:
-                psutil.Process(nanny.pid).kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _brief(fault: BaseException) -> str:

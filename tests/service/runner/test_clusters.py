@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from daemons import daemons
 from distributed import LocalCluster
+from processes import gone
 from tiny import until
 
 from farfield.errors import CampaignError
@@ -58,6 +60,25 @@ def test_ctrl_c_while_the_cluster_starts_is_heard_when_it_stands(monkeypatch: py
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Endless(LocalCluster):
+    """A local cluster that never comes to its end, as when a nanny misses that of its worker."""
+
+    async def _close(self) -> None:
+        await asyncio.sleep(3600)
+
+
+def test_a_cluster_that_does_not_close_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.LocalCluster", Endless)
+    monkeypatch.setattr("farfield.service.runner.closing.CLOSE_SECONDS", 1.0)
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        assert isinstance(cluster, Local)
+        pids = [nanny.pid for nanny in cluster.cluster.workers.values()]
+        assert all(pids)
+    assert gone(pids)
+    monkeypatch.setattr(Endless, "_close", LocalCluster._close)
+    cluster.cluster.close(timeout=60)
 
 
 def stranger_hears(port: int) -> bytes:

@@ -27,6 +27,7 @@ from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
 from farfield.oracles.emt import EMTOracle
 from farfield.oracles.observation import Observations
+from farfield.service.runner.closing import closed_at_end
 
 SECONDS = 0.3
 CALLS = 28
@@ -189,14 +190,15 @@ def test_calls_in_flight_outlive_a_controller_whose_scheduler_lives_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))  # spawned workers take the path along
-    with LocalCluster(
+    cluster = LocalCluster(
         n_workers=2,
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
-    ) as cluster:
+    )
+    with closed_at_end(cluster):
         process, watch = controller(tmp_path, "--scheduler", cluster.scheduler_address), Watch(tmp_path)
         comes_to(process, lambda: watch.finished() >= 1, tmp_path / "output.txt")
         process.kill()

@@ -10,6 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from farfield.db.engine import open_database
+from farfield.service.runner.closing import closed_at_end
 
 SCALE = Path(__file__).parents[3] / "benchmarks" / "scale"
 WORKERS, COUNT = 50, 2000
@@ -25,16 +26,17 @@ def test_fifty_workers_and_two_thousand_calculations(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(worker, "Sandbox", Inside)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    cluster = LocalCluster(
+        n_workers=WORKERS,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    )
     with (
-        LocalCluster(
-            n_workers=WORKERS,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=None,
-            worker_dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
+        closed_at_end(cluster),
         Client(cluster, set_as_default=False) as client,
         open_database(f"sqlite:///{tmp_path / 'scale.db'}", create=True) as database,
     ):
