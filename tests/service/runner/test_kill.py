@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from ase import Atoms
 from distributed import LocalCluster
@@ -69,7 +70,8 @@ folder = "."
 def controller(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """`farfield run` in a process group of its own."""
     (folder / "tiny.toml").write_text(CAMPAIGN, encoding="utf-8")
-    path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ours = Path(__file__).parent, Path(processes.__file__).parent
+    path = [*map(str, ours), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONFAULTHANDLER": "1"}
     environment.pop("FARFIELD_DATABASE", None)
     with (folder / "output.txt").open("ab") as output:
