@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.cluster import ClusterSection
-from farfield.service.runner.closing import closed_at_end
 from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.jobscript import arguments
 
@@ -207,7 +206,7 @@ def batch(section: ClusterSection, folder: Path) -> Iterator[Batch]:
     cluster = cls(
         job_cls=_told(cls.job_cls), security=security, silence_logs=logging.CRITICAL, **arguments(section, logs)
     )
-    with closed_at_end(cluster), Client(cluster, security=security, set_as_default=False) as client:
+    with cluster, Client(cluster, security=security, set_as_default=False) as client:
         jobs = Batch(client, cluster, section, logs)
         jobs.start()
         yield jobs

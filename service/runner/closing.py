@@ -1,4 +1,4 @@
-"""The end of a cluster of our own: in order where Dask comes to an end with it, at once where it does not."""
+"""The end of a local cluster: in order where Dask comes to an end with it, at once where it does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOSE_SECONDS = 60.0
 
 @contextmanager
 def closed_at_end(cluster: Cluster) -> Iterator[None]:
-    """Close `cluster` at the end. Dask waits for its nannies without a limit, and one that misses the end of its worker
+    """Close a local `cluster` at the end. Dask waits for its nannies without a limit, and one that misses the end of its worker
     would keep a finished campaign from returning."""
     try:
         yield
