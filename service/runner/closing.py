@@ -20,8 +20,8 @@ CLOSE_SECONDS = 60.0
 
 @contextmanager
 def closed_at_end(cluster: Cluster) -> Iterator[None]:
-    """Close a local `cluster` at the end. Dask waits for its nannies without a limit, and one that misses the end of its worker
-    would keep a finished campaign from returning."""
+    """Close a local `cluster` at the end. Dask waits for its nannies without a limit, and one that misses the end of
+    its worker would keep a finished campaign from returning."""
     try:
         yield
     finally:
