@@ -8,6 +8,7 @@ at the next start, through the gate, as often as you like.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ def ingest(claims: Claims, folder: Path) -> Ingested:
         except FileNotFoundError:
             continue  # its owner has just delivered it
         except ValueError:
-            path.replace(path.with_suffix(".damaged"))
+            with suppress(OSError):  # a disk that became read-only: it is looked at again
+                path.replace(path.with_suffix(".damaged"))
             done["damaged"].append(path.name)
             continue
         structure = _structure(claims, answer)
@@ -142,7 +144,8 @@ def ingest(claims: Claims, folder: Path) -> Ingested:
             done["foreign"].append(path.name)
             continue
         done[_deliver(claims, answer, structure)].append(answer.attempt)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
     return Ingested(**{name: tuple(found) for name, found in done.items()})
 
 

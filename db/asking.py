@@ -22,16 +22,21 @@ Wanted = tuple[str, Sequence[str]]
 """A calculation's key and the kinds to ask of it."""
 
 
-def ask(connection: Connection, campaign: int, wanted: Sequence[Wanted]) -> list[int | None]:
-    """A waiting attempt for each calculation, in their order; its id, or None where one is under way already.
+def ask(
+    connection: Connection, campaign: int, wanted: Sequence[Wanted], session: int | None = None, cores: int = 1
+) -> list[int | None]:
+    """A waiting attempt on `cores` for each calculation, in their order; its id, or None where one is under way.
 
     What is under way may be another campaign's: its answer is for all, and where it fails it may be asked again. Of two
-    that ask at once one gets the attempt. Raises RecordError for an unknown campaign or calculation.
+    that ask at once one gets the attempt. Raises RecordError for an unknown campaign or calculation, and where
+    `session`, if given, no longer runs the campaign.
     """
     c, s = schema.calculation.c, schema.campaign.c
     owner = connection.execute(select(s.session_id).where(s.id == campaign)).one_or_none()
     if owner is None:
         raise RecordError(f"there is no campaign {campaign} in the record; create it first")
+    if session is not None and owner.session_id != session:
+        raise RecordError(f"another process has taken campaign {campaign} over; this one ends")
     rows = calculation_ids(connection, [key for key, _ in wanted])
     ids = sorted(rows.values())
     for block in blocks(ids):
@@ -55,6 +60,7 @@ def ask(connection: Connection, campaign: int, wanted: Sequence[Wanted]) -> list
                 "kinds": ",".join(ordered_kinds(kinds)),
                 "state": "waiting",
                 "session_id": owner.session_id,
+                "cores": cores,
             }
         )
     out: list[int | None] = [None] * len(wanted)

@@ -68,5 +68,5 @@ def _change(names: tuple[str, ...], ended: bool, charged: bool) -> Update:
     if ended:
         changes["ended"] = now()
     if charged:
-        changes["core_seconds"] = now() - a.started
+        changes["core_seconds"] = (now() - a.started) * a.cores
     return update(schema.attempt).where(a.id == bindparam("row")).values(changes)

@@ -6,7 +6,8 @@ compares before it sets. An answer that comes late, after its lease ran out, is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,18 +66,43 @@ class Claims:
 
     def heartbeat(self, session: int) -> list[int]:
         """Say that `session` lives (every 15 s); returns its running attempts that are to be cancelled."""
-        with self.database.write(relaxed=True) as connection:
+        with self.database.singly() as connection:
             return sessions.beat(connection, session)
 
     def close_session(self, session: int) -> list[int]:
         """The process ends: what it still held is released. The attempts that were running."""
         return self._release([session], "its session was closed")
 
-    def expire(self, lease: float = sessions.LEASE_SECONDS) -> list[int]:
-        """Release what sessions hold that were silent for `lease` seconds; the attempts that became `worker lost`."""
+    def expire(
+        self,
+        lease: float = sessions.LEASE_SECONDS,
+        campaign: int | None = None,
+        heard: Callable[[], float] = lambda: math.inf,
+    ) -> list[int]:
+        """Release what sessions hold that were silent for `lease` seconds; the attempts that became `worker lost`.
+
+        With `campaign`, `lease` is that of its own attempts; others beat as they were told, 15 s apart at most. `heard`
+        says for how long, s, a sign of life would have come through: nobody is silent who could not have been heard.
+        """
+        before = heard()
+        if before <= lease:
+            return []
         with self.database.read() as connection:
-            gone = sessions.stale(connection, lease)
-        return self._release(gone, f"nothing was heard of its process for {lease:.0f} s", lease=lease) if gone else []
+            gone = sessions.stale(connection, lease, campaign, others=before > max(lease, sessions.LEASE_SECONDS))
+        if not gone or heard() < before:  # this took long, and nobody else came through either
+            return []
+        return self._release(gone, f"nothing was heard of its process for {lease:.0f} s", lease=lease)
+
+    def holders(self, attempts: Sequence[int]) -> list[int]:
+        """The sessions that hold, or held last, some attempts."""
+        a = schema.attempt.c
+        with self.database.read() as connection:
+            return list(connection.scalars(select(a.session_id).where(a.id.in_(attempts), a.session_id.is_not(None))))
+
+    def alive(self, held: Collection[int], lease: float) -> list[int]:
+        """Those of some sessions that are open and were heard of within `lease` seconds."""
+        with self.database.read() as connection:
+            return [s for s in held if sessions.holder(connection, s, lease) is not None]
 
     def release_dead(self, host: str, boot_id: str) -> list[int]:
         """Release at once what processes of this host and boot hold that are gone; the attempts that were running."""
@@ -109,8 +135,13 @@ class Claims:
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
-    def new_attempt(self, calculation: str, campaign: int, kinds: Sequence[str]) -> int:
-        """A new attempt, waiting, of `calculation` (its key) for `kinds`; its id. Insert it before submitting."""
+    def new_attempt(
+        self, calculation: str, campaign: int, kinds: Sequence[str], session: int | None = None, cores: int = 1
+    ) -> int:
+        """A new attempt, waiting, of `calculation` (its key) for `kinds`; its id. Insert it before submitting.
+
+        `session` holds it until a worker does; by default the one that runs the campaign. The call takes `cores`.
+        """
         asked = ordered_kinds(kinds)
         a, p, d = schema.attempt.c, schema.proposal.c, schema.decision.c
         with self.database.write() as connection:
@@ -140,16 +171,19 @@ class Claims:
                     proposal_id=asking,
                     kinds=",".join(asked),
                     state="waiting",
-                    session_id=owner.session_id,
+                    session_id=owner.session_id if session is None else session,
+                    cores=cores,
                     created=now(),
                 )
             ).one()
             return new
 
-    def new_attempts(self, campaign: int, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[int | None]:
+    def new_attempts(
+        self, campaign: int, wanted: Sequence[tuple[str, Sequence[str]]], session: int | None = None, cores: int = 1
+    ) -> list[int | None]:
         """Waiting attempts for (calculation, kinds) in one transaction; None where one is under way: `asking.ask`."""
         with self.database.write() as connection:
-            return asking.ask(connection, campaign, wanted)
+            return asking.ask(connection, campaign, wanted, session, cores)
 
     def states(self, attempts: Sequence[int]) -> dict[int, str]:
         """The states of some attempts."""
@@ -158,11 +192,17 @@ class Claims:
 
     def claim(self, attempt: int, session: int) -> bool:
         """Take a waiting attempt; False when it is not waiting, or when all it asks for has been answered meanwhile
-        (it is withdrawn then). After False the oracle must not be called."""
+        (it is withdrawn then). After False the oracle must not be called.
+
+        True again for whoever holds it: the word of the first time may have been lost with the connection.
+        """
         with self.database.write() as connection:
             if take(connection, attempt, session):
                 return True
-            if locked(connection, attempt).state == "waiting":
+            found = locked(connection, attempt)
+            if found.state == "running" and found.session_id == session:
+                return True
+            if found.state == "waiting":
                 put(connection, attempt, state="withdrawn", message="answered by another attempt", ended=True)
             return False
 

@@ -21,8 +21,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.sql import column, table
 
+from farfield.db.creation import PAGE_SIZE, create_file, make_tables
+from farfield.db.outage import line_of
 from farfield.db.places import check_place
 from farfield.db.schema import REVISION, metadata
+from farfield.db.server import server_engine
 from farfield.errors import RecordError, SchemaError
 
 __all__ = [
@@ -35,7 +38,6 @@ __all__ = [
     "revision_of",
 ]
 
-PAGE_SIZE = 8192
 BUSY_SECONDS = 60.0
 """How long a writer waits for the others."""
 CHECKPOINT_PAGES = 4000
@@ -61,6 +63,7 @@ class Database:
         self.engine = _engine(url, readonly=readonly, durable=True)
         self.relaxed = _engine(url, readonly=readonly, durable=False)
         self._reader = self.engine.execution_options(farfield_read=True)
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         if self.dialect == "postgresql":
             self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -80,6 +83,19 @@ class Database:
         if self.readonly:
             raise RecordError(f"{self.shown} was opened for reading only; nothing was written")
         with (self.relaxed if relaxed else self.engine).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def singly(self) -> Iterator[Connection]:
+        """For one statement that writes and is a transaction by itself: on PostgreSQL it goes over the wire alone, and
+        says itself where it may be lost with the power."""
+        if self.dialect == "sqlite":
+            with self.write(relaxed=True) as connection:
+                yield connection
+            return
+        if self.readonly:
+            raise RecordError(f"{self.shown} was opened for reading only; nothing was written")
+        with self._single.connect() as connection:
             yield connection
 
     @contextmanager
@@ -113,7 +129,7 @@ def open_database(url: str, create: bool = False, readonly: bool = False) -> Dat
         path = Path(str(parsed.database)).absolute()
         check_place(path, create=create, readonly=readonly)
         if not path.exists():
-            _create_file(path)
+            create_file(path)
         parsed = parsed.set(database=str(path))
     _check_revision(parsed, create=create)
     return Database(parsed, readonly=readonly)
@@ -141,8 +157,7 @@ def parse_url(url: str) -> URL:
 
 def _engine(url: URL, *, readonly: bool, durable: bool, probe: bool = False) -> Engine:
     if url.get_backend_name() == "postgresql":
-        options = "" if durable else "-c synchronous_commit=off"
-        return create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"options": options} if options else {})
+        return server_engine(url, durable=durable)
     path = Path(str(url.database))
     # a connection that may write cleans up behind itself; query_only keeps it from writing
     mode = "ro" if probe or not os.access(path.parent, os.W_OK) else "rw"
@@ -206,10 +221,10 @@ def _check_revision(url: URL, *, create: bool) -> None:
             with engine.begin() as connection:
                 connection.execute(select(func.pg_advisory_xact_lock(CREATION_LOCK)))
                 if revision_of(connection) is None:
-                    _upgrade(connection)
+                    make_tables(connection)
             found = REVISION
     except DBAPIError as fault:
-        raise RecordError(f"cannot open {shown} ({_line(fault)}); check database.url and the server") from fault
+        raise RecordError(f"cannot open {shown} ({line_of(fault)}); check database.url and the server") from fault
     finally:
         engine.dispose()
     if found is None:
@@ -251,7 +266,7 @@ def known_revisions() -> tuple[str, ...]:
 def plain_engine(url: URL) -> Engine:
     """An engine that leaves transactions to its caller, for migrations and copies; the file must exist."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(url)
+        return server_engine(url)
     return create_engine(
         url.set(database=str(Path(str(url.database)).absolute())),
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
@@ -261,7 +276,7 @@ def plain_engine(url: URL) -> Engine:
 def empty_database(url: URL) -> Engine:
     """An engine on the database at `url`, which is made without tables where there is none; for copies."""
     if url.get_backend_name() == "postgresql":
-        return create_engine(url)
+        return server_engine(url)
     path = Path(str(url.database)).absolute()
     check_place(path, create=True, readonly=False)
     engine = plain_engine(url)
@@ -275,47 +290,3 @@ def empty_database(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
-
-
-def _upgrade(connection: Connection) -> None:
-    from farfield.db.migrations import upgrade  # Alembic takes its time, and most opens need none of it
-
-    upgrade(connection)
-
-
-def _create_file(path: Path) -> None:
-    """Make the file beside its place and link it there: half a database is never seen, and one creator wins."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        new.touch(exist_ok=False)
-        engine = create_engine(URL.create("sqlite", database=str(new)), connect_args={"isolation_level": None})
-        try:
-            with engine.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA page_size = {PAGE_SIZE}")
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                _upgrade(connection)
-                connection.commit()
-        finally:
-            engine.dispose()
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            pass  # another process was first; its file is as good
-        except OSError:
-            new.rename(path)  # a file system without hard links
-    except (OSError, DBAPIError) as fault:
-        raise RecordError(
-            f"cannot make the database {path} ({_line(fault)}); change run.folder or database.url"
-        ) from fault
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            new.with_name(new.name + suffix).unlink(missing_ok=True)
-
-
-def _line(fault: Exception) -> str:
-    """The first line of a driver's message."""
-    if isinstance(fault, OSError):
-        return fault.strerror or str(fault)
-    lines = str(fault.orig if isinstance(fault, DBAPIError) else fault).strip().splitlines()
-    return lines[0] if lines else type(fault).__name__

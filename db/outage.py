@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from farfield.errors import RecordError
 
-__all__ = ["NO_ROOM", "is_away", "is_full"]
+__all__ = ["NO_ROOM", "is_away", "is_full", "line_of"]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says when a disk, or a user's share of it, is full."""
@@ -55,3 +55,11 @@ def is_full(fault: BaseException) -> bool:
         return False
     code = getattr(fault.orig, "sqlite_errorcode", None)
     return code == sqlite3.SQLITE_FULL or getattr(fault.orig, "sqlstate", None) == "53100"
+
+
+def line_of(fault: Exception) -> str:
+    """The first line of a driver's message."""
+    if isinstance(fault, OSError):
+        return fault.strerror or str(fault)
+    lines = str(fault.orig if isinstance(fault, DBAPIError) else fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

@@ -17,6 +17,7 @@ from farfield.db.blobs import blocks
 from farfield.db.decisions import decision_row
 from farfield.db.labels import Array, labels
 from farfield.db.requests import CANCEL, RETRY, asked
+from farfield.oracles.oracle import FAILURES
 
 __all__ = [
     "TRIED_AGAIN",
@@ -31,6 +32,7 @@ __all__ = [
     "cost",
     "failure_messages",
     "missing",
+    "newest_failure",
     "streak",
 ]
 
@@ -186,11 +188,20 @@ def cost(connection: Connection, campaign: int) -> Cost:
 
 
 def failure_messages(connection: Connection, campaign: int) -> dict[str, str]:
-    """The message of the newest failed attempt of each failure class."""
+    """The message of the newest failed attempt of each failure class: one step in an index for each."""
+    out = {}
+    for failure in sorted(FAILURES):
+        found = connection.execute(newest_failure(campaign, failure)).one_or_none()
+        if found is not None:
+            out[failure] = found.message or ""
+    return out
+
+
+def newest_failure(campaign: int, failure: str) -> Select[tuple[int, str | None]]:
+    """The newest attempt of a campaign that failed so, and its message."""
     a = schema.attempt.c
-    newest = select(func.max(a.id)).where(a.campaign_id == campaign, a.state == "failed").group_by(a.failure)
-    rows = connection.execute(select(a.failure, a.message).where(a.id.in_(newest)).order_by(a.failure))
-    return {r.failure: r.message or "" for r in rows}
+    failed = select(a.id, a.message).where(a.campaign_id == campaign, a.failure == failure)
+    return failed.order_by(a.id.desc()).limit(1)
 
 
 def streak(connection: Connection, campaign: int, patience: Mapping[str, int] | None = None) -> Streak:
@@ -200,28 +211,26 @@ def streak(connection: Connection, campaign: int, patience: Mapping[str, int] | 
     `patience`: by class, how often a calculation must fail before it counts; else once.
     """
     a = schema.attempt.c
-    rows = connection.execute(
-        select(a.id, a.calculation_id, a.state, a.failure)
-        .where(
-            a.campaign_id == campaign,
-            a.state.in_(("finished", "superseded", "failed")),
-            a.failure.is_(None) | (a.failure != "worker lost"),
-            a.created >= _tried_again(connection, campaign),
-        )
-        .order_by(a.ended, a.id)
-    )
+    mine = a.campaign_id == campaign, a.created >= _tried_again(connection, campaign)
+    failures = (*mine, a.state == "failed", a.failure != "worker lost")
+    ends = [connection.scalar(select(func.max(a.ended)).where(*mine, a.state == s)) for s in ("finished", "superseded")]
+    since = max((e for e in ends if e is not None), default=0.0)
+    query = select(a.id, a.calculation_id, a.failure, a.ended).order_by(a.ended, a.id)
+    tried = connection.execute(query.where(*failures, a.ended > since)).all()
+    before = [
+        row
+        for block in blocks(sorted({r.calculation_id for r in tried}))
+        for row in connection.execute(query.where(*failures, a.ended <= since, a.calculation_id.in_(block)))
+    ]
     failed: set[int] = set()
     new: set[int] = set()
     last = None
     times: Counter[tuple[int, str]] = Counter()
-    for attempt, calculation, state, failure in rows:
-        if state != "failed":
-            new.clear()
-            continue
+    for attempt, calculation, failure, ended in [*before, *tried]:
         times[calculation, failure] += 1
         if times[calculation, failure] < (patience or {}).get(failure, 1):
             continue
-        if calculation not in failed:
+        if calculation not in failed and ended > since:
             new.add(calculation)
         failed.add(calculation)
         last = attempt

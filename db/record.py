@@ -75,12 +75,11 @@ class Record:
         with self.database.write() as connection:
             connection.execute(update(schema.campaign).where(schema.campaign.c.id == campaign_id).values(**values))
 
-    def lease_campaign(self, campaign_id: int, session: int, silence: float = LEASE_SECONDS) -> str | None:
-        """Let `session` run the campaign; None then, else who runs it already, for people. Nobody does after `silence`
+    def lease_campaign(self, campaign_id: int, session: int, silence: float = LEASE_SECONDS) -> Holder | None:
+        """Let `session` run the campaign; None then, else who runs it already. Nobody does after `silence`
         seconds without a sign of life."""
         with self.database.write() as connection:
-            found = campaigns.lease(connection, campaign_id, session, silence)
-            return None if found is None else str(found)
+            return campaigns.lease(connection, campaign_id, session, silence)
 
     def release_campaign(self, campaign_id: int, session: int) -> None:
         """The controller lets go; its attempts that no worker had claimed are withdrawn."""

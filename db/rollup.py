@@ -15,6 +15,7 @@ from farfield.db import schema
 from farfield.db.calculations import insert_new
 from farfield.db.checked import checked
 from farfield.db.clock import now
+from farfield.db.rows import one_of
 
 __all__ = ["MANY", "roll_up", "shares"]
 
@@ -35,7 +36,7 @@ FINAL = or_(
 def shares(connection: Connection, campaign: int) -> list[Row]:
     """Calls that started, by role (outside a decision "verify"), kinds, size, state and failure class."""
     upto, held, unsettled = _latest(connection, campaign)
-    live = connection.execute(_grouped(_rest(campaign, upto, unsettled))).all()
+    live = connection.execute(_grouped(_rest(connection, campaign, upto, unsettled))).all()
     return _merged([*held, *(tuple(r) for r in live)])
 
 
@@ -43,7 +44,7 @@ def roll_up(connection: Connection, campaign: int) -> bool:
     """Add what has become final since the last time to the sums, where it is much; whether it was."""
     upto, held, unsettled = _latest(connection, campaign)
     top = connection.scalar(select(func.max(a.id)).where(a.campaign_id == campaign)) or 0
-    rest = _rest(campaign, upto, unsettled)
+    rest = _rest(connection, campaign, upto, unsettled)
     count = connection.scalar(select(func.count()).select_from(schema.attempt).where(rest, FINAL)) or 0
     if count < MANY:
         return False
@@ -65,9 +66,9 @@ def _latest(connection: Connection, campaign: int) -> tuple[int, list[Row], list
     return row.upto, [tuple(x) for x in row.content["rows"]], list(row.content["unsettled"])
 
 
-def _rest(campaign: int, upto: int, unsettled: Sequence[int]) -> ColumnElement[bool]:
+def _rest(connection: Connection, campaign: int, upto: int, unsettled: Sequence[int]) -> ColumnElement[bool]:
     mine = checked(a.campaign_id) if upto else a.campaign_id  # the few behind `upto`, not all of the campaign
-    return and_(mine == campaign, or_(a.id > upto, a.id.in_(unsettled)) if unsettled else a.id > upto)
+    return and_(mine == campaign, or_(a.id > upto, one_of(connection, a.id, unsettled)) if unsettled else a.id > upto)
 
 
 def _grouped(which: ColumnElement[bool]) -> Select[Any]:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -60,7 +61,7 @@ __all__ = [
     "worker_session",
 ]
 
-REVISION = "0003"
+REVISION = "0005"
 """Schema revision of this program: the head of `migrations/versions`."""
 
 STATES: tuple[str, ...] = ("waiting", "running", "finished", "superseded", "failed", "withdrawn")
@@ -246,17 +247,27 @@ attempt = Table(
     Column("difference", Json),
     Column("blob_id", ForeignKey("blob.id")),
     Column("source_id", ForeignKey("source.id"), index=True),
+    Column("cores", Integer, nullable=False, server_default=text("1")),
     UniqueConstraint("calculation_id", "number"),
     CheckConstraint(_among("state", STATES), name="state"),
     CheckConstraint(_among("failure", FAILURES), name="failure"),
     CheckConstraint("(state = 'failed') = (failure IS NOT NULL)", name="failed"),
     CheckConstraint("(campaign_id IS NULL) = (source_id IS NOT NULL)", name="origin"),
-    Index(None, "campaign_id", "state"),
+    Index(None, "campaign_id", "state", "ended"),
     Index(None, "session_id", "state"),
+    Index(
+        None,
+        "campaign_id",
+        "failure",
+        "id",
+        sqlite_where=text("failure IS NOT NULL"),
+        postgresql_where=text("failure IS NOT NULL"),
+    ),
 )
 """One row per oracle call, or per imported label (`source_id`). `session_id`: the controller while it waits, the worker
 from the claim on. `proposal_id`: the newest proposal of the campaign that names the calculation, None for calls outside
-a decision. `difference`: largest |answer - label| by kind, where another attempt had been accepted before."""
+a decision. `core_seconds`: wall time times `cores`. `difference`: largest
+|answer - label| by kind, where another attempt had been accepted before."""
 
 observation = Table(
     "observation",
@@ -316,6 +327,7 @@ event = Table(
     Column("data", Json, nullable=False),
     Column("created", Real, nullable=False),
     Index(None, "campaign_id", "id"),
+    Index(None, "campaign_id", "kind", "id"),
 )
 
 dataset = Table(

@@ -13,12 +13,15 @@ FarfieldError
 │   │   ├── OracleWrongType (TypeError)       what was found is no oracle
 │   │   └── OracleParameterError (ValueError) a parameter is unknown, lacking or wrong
 │   ├── OracleTimeout (TimeoutError)  the call passed its wall time
+│   ├── OracleUnfit                   this host cannot run the oracle now
 │   └── OracleCrash                   the process died or left its memory limit
 ├── RecordError (RuntimeError)        the database refuses; nothing was written
 │   └── SchemaError                   the database is of another revision
-└── CampaignError (RuntimeError)      the campaign cannot go on
+└── CampaignError (RuntimeError)      the campaign cannot begin, or cannot go on
+    └── CampaignInterrupted           it ran; what it needs went away, and `farfield run` goes on when it is back
 
-Every message is one line that ends with what to do next. The command line prints it and exits with code 2.
+Every message is one line that ends with what to do next. The command line prints it and exits with code 2, or 1 for
+CampaignInterrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from __future__ import annotations
 __all__ = [
     "BasisError",
     "CampaignError",
+    "CampaignInterrupted",
     "ConfigError",
     "CrystalError",
     "FarfieldError",
@@ -38,6 +42,7 @@ __all__ = [
     "OracleNotImportable",
     "OracleParameterError",
     "OracleTimeout",
+    "OracleUnfit",
     "OracleWrongType",
     "RecordError",
     "SchemaError",
@@ -77,6 +82,13 @@ class OracleError(FarfieldError, RuntimeError):
     def __init__(self, message: str, *, failure: str = "crashed") -> None:
         super().__init__(message)
         self.failure = failure
+
+
+class OracleUnfit(OracleError):
+    """This host cannot run the oracle now, and another may: nothing was calculated."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, failure="worker lost")
 
 
 class OracleLoadError(OracleError, ImportError):
@@ -139,4 +151,8 @@ class SchemaError(RecordError):
 
 
 class CampaignError(FarfieldError, RuntimeError):
-    """The campaign cannot go on; the message says why and what to change."""
+    """The campaign cannot begin, or cannot go on; the message says why and what to change."""
+
+
+class CampaignInterrupted(CampaignError):
+    """The campaign ran, and cannot go on for now; nothing in its file is wrong, and `farfield run` resumes it."""

@@ -93,5 +93,7 @@ def test_only_what_nobody_claimed_is_taken_back(record, claims, campaign, sessio
 def test_strangers_are_refused(record: Record, claims: Claims, campaign: int) -> None:
     with pytest.raises(RecordError, match="no campaign"):
         claims.new_attempts(99, [])
+    with pytest.raises(RecordError, match="taken campaign"):  # who was suspended, and is no longer in charge
+        claims.new_attempts(campaign, [("0" * 64, EFV)], session=99)
     with pytest.raises(RecordError, match="not in the record"):
         claims.new_attempts(campaign, [("0" * 64, EFV)])

@@ -58,7 +58,8 @@ def test_a_waiting_attempt_is_claimed_once(record, claims, keys, campaign, sessi
     assert row(record, attempt).kinds == "E,F"
     assert claims.claim(attempt, session)
     assert not claims.claim(attempt, other)
-    assert not claims.claim(attempt, session)
+    assert claims.claim(attempt, session)  # the first word may have been lost with the connection
+    assert not claims.claim(attempt, other)
     found = row(record, attempt)
     assert (found.state, found.session_id) == ("running", session)
     assert found.started >= found.created
@@ -184,6 +185,40 @@ def test_a_silent_session_loses_what_it_holds(record, claims, keys, campaign, ru
     assert record.missing(campaign, 0)[0].failures == {}  # its process went silent: no fault of the calculation
 
 
+def test_nobody_is_silent_who_could_not_have_been_heard(record, claims, keys, running, session) -> None:
+    """The database was away, or hung for all while the question was on its way."""
+    lost = running()
+    age(record, session, 100.0)
+    assert claims.expire(60.0, heard=lambda: 60.0) == []
+    answers = iter([61.0, 0.0])
+    assert claims.expire(60.0, heard=lambda: next(answers)) == []
+    assert next(answers, None) is None
+    assert row(record, lost).state == "running"
+    assert claims.expire(60.0, heard=lambda: 61.0) == [lost]
+
+
+def test_each_campaign_sets_the_leases_of_its_own_calls(
+    record, claims, keys, campaign, running, session, decide
+) -> None:
+    """Another that asks for signs of life every two seconds ends nothing of one that is content with fifteen."""
+    hasty = record.create_campaign("hasty", {}, {"adapter": "emt", "version": 1})
+    (theirs, *_) = record.store_decision(hasty, decide(0, 1, seed=5))
+    worker = claims.open_session("here", "boot-1", 5, 1.0)
+    calm = running()
+    quick = claims.new_attempt(theirs, hasty, ("E",))
+    assert claims.claim(quick, worker)
+    for each in (session, worker):
+        age(record, each, 20.0)
+    assert claims.expire(8.0, hasty) == [quick]
+    assert row(record, calm).state == "running"
+    assert claims.holders([calm, quick]) == [session, worker]
+    assert claims.alive([session, worker], 60.0) == [session, worker]
+    assert claims.alive([session, worker], 8.0) == []
+    age(record, session, 60.0)  # of this nobody has heard for as long as anybody may be silent
+    assert claims.expire(8.0, hasty, lambda: 30.0) == []  # nor could anybody have been heard for so long
+    assert claims.expire(8.0, hasty) == [calm]
+
+
 def test_a_call_that_ends_its_worker_counts_against_the_calculation_however_it_was_found(
     record, claims, keys, campaign, running, session
 ) -> None:
@@ -197,14 +232,16 @@ def test_a_call_that_ends_its_worker_counts_against_the_calculation_however_it_w
     assert not claims.lose(swept, "again")
 
 
-def test_a_lost_call_is_charged_up_to_the_last_beat(record, claims, session, running) -> None:
-    attempt = running()
+@pytest.mark.parametrize("cores", [1, 8])
+def test_a_lost_call_is_charged_up_to_the_last_beat(record, claims, keys, campaign, session, cores) -> None:
+    attempt = claims.new_attempt(keys[0], campaign, ("E",), cores=cores)
+    assert claims.claim(attempt, session)
     a = schema.attempt
     with record.database.write() as connection:
         connection.execute(update(a).values(started=a.c.started - 500.0))
     age(record, session, 100.0)
     claims.expire()
-    assert row(record, attempt).core_seconds == pytest.approx(400.0, abs=30.0)
+    assert row(record, attempt).core_seconds == pytest.approx(400.0 * cores, abs=30.0 * cores)
     assert record.cost(1).core_seconds == row(record, attempt).core_seconds
 
 
@@ -330,6 +367,25 @@ def test_a_process_that_has_ended_unreaped_is_gone() -> None:
     assert process_start(child.pid) is None
     child.wait()
     assert process_start(child.pid) is None
+
+
+def test_a_call_that_is_given_up_is_charged_with_all_its_cores(record, claims, keys, campaign, session) -> None:
+    (attempt,) = claims.new_attempts(campaign, [(keys[0], ("E",))], cores=8)
+    assert claims.claim(attempt, session)
+    a = schema.attempt
+    with record.database.write() as connection:
+        connection.execute(update(a).values(started=a.c.started - 500.0))
+    assert claims.lose(attempt, "KilledWorker")
+    assert row(record, attempt).core_seconds == pytest.approx(4000.0, abs=400.0)
+
+
+def test_attempts_that_were_never_submitted_are_withdrawn(record, claims, keys, campaign, session, running) -> None:
+    """The commit that made them went through, and the word of it was lost with the database."""
+    record.lease_campaign(campaign, session)
+    kept, stray = (claims.new_attempt(key, campaign, ("E",)) for key in keys[1:3])
+    begun = running()
+    assert claims.withdraw_strays(session, {kept}) == [stray]
+    assert claims.states([kept, stray, begun]) == {kept: "waiting", stray: "withdrawn", begun: "running"}
 
 
 def test_a_task_that_ends_without_a_row_is_given_up(record, claims, keys, campaign, session, running, answer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from farfield.db import schema
-from farfield.db.engine import Database, open_database
+from farfield.db.engine import Database, open_database, parse_url
+from farfield.db.server import PATIENCE
 from farfield.errors import FarfieldError, RecordError, SchemaError
 
 
@@ -134,6 +136,29 @@ def test_a_server_that_is_not_there_is_said_without_its_password(tmp_path: Path)
     assert "secret" not in message
 
 
+def test_a_server_that_takes_a_connection_and_never_speaks_is_not_there() -> None:
+    """Its host hangs, say. Without a limit of our own nobody would ever be told."""
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/nothing"
+        assert "cannot open" in refused(url)
+
+
+def test_what_a_url_says_of_its_connection_counts() -> None:
+    pytest.importorskip("psycopg")
+    seen: dict[str, object] = {}
+    with Database(parse_url("postgresql://me@127.0.0.1:1/nothing?connect_timeout=3")) as database:
+
+        @event.listens_for(database.engine, "do_connect")
+        def connecting(dialect, record, arguments, options):
+            seen.update(options)
+
+        with pytest.raises(OperationalError), database.read():
+            pass
+    assert int(seen["connect_timeout"]) == 3
+    assert seen["tcp_user_timeout"] == PATIENCE["tcp_user_timeout"]
+
+
 def test_reading_only_writes_nothing(database: Database, url: str) -> None:
     with open_database(url, readonly=True) as reader:
         with reader.read() as connection:
@@ -172,6 +197,28 @@ def test_a_write_is_whole_or_not_at_all(database: Database) -> None:
         interrupted()
     with database.read() as connection:
         assert connection.execute(select(schema.blob)).all() == []
+
+
+def test_only_a_relaxed_transaction_may_be_lost(database: Database) -> None:
+    """Also through a pool that gives a server's connection to whoever comes next: it is asked for each transaction."""
+    if database.dialect == "sqlite":
+        asked, relaxed, durable = "PRAGMA synchronous", 1, 2
+        with database.write(relaxed=True) as connection:
+            assert connection.exec_driver_sql(asked).scalar() == relaxed
+    else:
+        asked, durable = "SHOW synchronous_commit", "on"
+        with database.write(relaxed=True) as connection:
+            assert connection.exec_driver_sql(asked).scalar() == "off"
+            connection.commit()
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            cursor = raw.cursor()
+            cursor.execute(asked)
+            assert cursor.fetchone() == (durable,)
+            cursor.close()
+            raw.rollback()
+    with database.write() as connection:
+        assert connection.exec_driver_sql(asked).scalar() == durable
 
 
 def test_foreign_keys_hold(database: Database) -> None:

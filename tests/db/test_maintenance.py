@@ -319,7 +319,7 @@ def first_revision(url: str) -> dict[str, object]:
     return {"forces": forces, "atoms": atoms, "rows": {name: len(r) for name, r in rows.items()}}
 
 
-@pytest.mark.parametrize("start", ["0001", "0002"])
+@pytest.mark.parametrize("start", ["0001", "0002", "0003", "0004"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_every_earlier_revision_is_upgraded_with_its_data(elsewhere, tmp_path: Path, place: int, start: str) -> None:
     url = elsewhere[place]
@@ -365,7 +365,7 @@ def test_every_earlier_revision_is_upgraded_with_its_data(elsewhere, tmp_path: P
 
 def test_every_revision_but_the_last_is_where_an_upgrade_is_tested_from() -> None:
     known = [r.revision for r in ScriptDirectory.from_config(configuration()).walk_revisions()]
-    assert sorted(known) == ["0001", "0002", schema.REVISION]
+    assert sorted(known) == ["0001", "0002", "0003", "0004", schema.REVISION]
 
 
 def test_an_upgraded_schema_is_a_fresh_one(elsewhere, tmp_path: Path) -> None:

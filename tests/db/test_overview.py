@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import event
 
 from farfield.db import overview
+from farfield.db.progress import newest_failure
 
 
 def fill(record, claims, campaign, session, decide, answer, decisions: range) -> None:
@@ -35,6 +36,18 @@ def test_rounds_are_the_decisions_without_their_arrays(record, claims, campaign,
         assert r.core_seconds == paid == record.charge(campaign, r.number).core_seconds
     assert left == len(record.missing(campaign, 3)) == 1
     assert [c.calculation for c in running] == [record.missing(campaign, 3)[0].calculation]
+
+
+def test_the_newest_failure_is_one_step_in_an_index(record, campaign) -> None:
+    """However many there are: some campaigns fail a lot. SQLite says how it will read."""
+    if record.database.dialect != "sqlite":
+        return
+    with record.database.read() as connection:
+        query = newest_failure(campaign, "crashed")
+        words = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}")]
+    (step,) = steps  # no second one, which would sort
+    assert step == "SEARCH attempt USING INDEX ix_attempt_campaign_id_failure_id (campaign_id=? AND failure=?)"
 
 
 def test_a_longer_campaign_takes_no_more_reads(record, claims, campaign, session, decide, answer) -> None:

@@ -292,7 +292,7 @@ def test_one_controller_at_a_time(record: Record, claims: Claims, campaign: int,
     assert record.lease_campaign(campaign, one) is None
     holder = record.lease_campaign(campaign, two)
     assert holder is not None
-    assert "process 100 on here" in holder
+    assert "process 100 on here" in str(holder)
     assert record.request_stop("first")
     assert record.wishes(campaign).stop
     (key, *_) = record.store_decision(campaign, decide(0))

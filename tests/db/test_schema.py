@@ -18,9 +18,17 @@ def test_the_head_of_the_migrations_is_the_revision_we_check() -> None:
 
 
 def test_migrations_make_exactly_the_metadata(database: Database) -> None:
-    with database.write() as connection:
+    from alembic import command
+
+    with database.engine.connect() as connection, connection.begin() as transaction:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        assert compare_metadata(context, schema.metadata) == []
+        assert compare_metadata(context, schema.metadata) == []  # as it is made
+        command.downgrade(configuration(connection), "base")
+        upgrade(connection)
+        assert compare_metadata(context, schema.metadata) == []  # as migrations make it
+        made = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
+        assert made == [schema.REVISION]
+        transaction.rollback()
 
 
 def test_constraints_are_those_of_the_metadata_to_the_letter() -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from processes import parent
-from tiny import environment
+from tiny import environment, until
 
 
 class Daemon:
@@ -72,8 +72,9 @@ class Daemons:
             port = s.getsockname()[1]
         self.address = f"{scheme}://{host}:{port}"
         arguments = ["distributed.cli.dask_scheduler", "--host", host, "--port", str(port), "--no-dashboard"]
-        arguments += ["--protocol", f"{scheme}://", *options]
+        arguments += ["--dashboard-address", f"{host}:0", "--protocol", f"{scheme}://", *options]
         self.scheduler = Daemon(folder, "scheduler", arguments, [], {})
+        assert until(lambda: _listens(host, port), 120), "the scheduler does not start"
         self.workers: list[Daemon] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tend, daemon=True)
@@ -109,6 +110,14 @@ def daemons(
         yield made
     finally:
         made.close()
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def nanny_of(worker: int) -> int:

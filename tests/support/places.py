@@ -36,7 +36,7 @@ def fill(disk: Path) -> None:
     with (disk / "junk").open("wb", buffering=0) as junk:
         for size in (1 << 16, 1):
             try:
-                for _ in range(DISK_BYTES // size):
+                for _ in range(DISK_BYTES // size + 2):  # the last one that finds room may write less
                     junk.write(bytes(size))
             except OSError as fault:
                 if fault.errno != errno.ENOSPC:
@@ -50,6 +50,14 @@ def another_host(name: str) -> list[str]:
     if (why := _refused(["unshare", "--uts", "hostname", name])) is not None:
         absent("uts", f"cannot take another host name ({why})")
     return ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$0" "$@"']
+
+
+def another_container() -> list[str]:
+    """What stands before a command that is to run with process ids of its own."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if (why := _refused([*command, "true"])) is not None:
+        absent("pidns", f"cannot make a pid namespace ({why})")
+    return command
 
 
 @contextmanager

@@ -44,6 +44,7 @@ tol_energy = 0.05
 [oracle]
 name = "tiny:SlowEMT"
 memory = 500
+wall_time = 40
 [run]
 folder = "."
 """
