@@ -63,7 +63,7 @@ class EspressoOracle:
     that comes with the program; `ecutwfc`, `ecutrho` (default 4 ecutwfc) in Ry; `k_spacing` in 1/Å (2 pi included);
     `smearing` ("mv", "gaussian", "mp", "fd", or "none" for an insulator) with `degauss` in Ry; `conv_thr` in Ry per
     atom; `system`, more keys of the namelist &SYSTEM, such as ``{ input_dft = "pbe" }``; `command`, an argv list;
-    `threads`, OpenMP threads of one call.
+    `threads`, OpenMP threads of one call (default: those of $OMP_NUM_THREADS, which workers set to cluster.cores).
     """
 
     name = "espresso"
@@ -84,7 +84,7 @@ class EspressoOracle:
         system: dict[str, Any] | None = None,
         pseudo_dir: str | None = None,
         command: Sequence[str] = ("pw.x",),
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
         self.ecutwfc, self.ecutrho = float(ecutwfc), float(ecutrho if ecutrho is not None else 4 * ecutwfc)
         self.k_spacing, self.degauss, self.conv_thr = float(k_spacing), float(degauss), float(conv_thr)
@@ -101,7 +101,7 @@ class EspressoOracle:
                 "oracle 'espresso': command is a list of words, such as ['mpirun', '-n', '4', 'pw.x']"
             )
         self.smearing, self.system = smearing, dict(system or {})
-        self.command, self.threads = [str(word) for word in command], int(threads)
+        self.command, self.threads = [str(word) for word in command], threads and int(threads)
         self.release = self._release()
         folders = [pseudo_dir, os.environ.get("ESPRESSO_PSEUDO"), *self._shipped()]
         self._files = {s: _found(s, f, [x for x in folders if x]) for s, f in sorted(pseudopotentials.items())}
@@ -111,7 +111,9 @@ class EspressoOracle:
     def _release(self) -> str:
         """The version that the program prints before it finds its input empty."""
         if shutil.which(self.command[0]) is None:
-            raise OracleLoadError(f"oracle 'espresso' needs {self.command[0]}, which is not installed: {self.install}")
+            raise OracleLoadError(
+                f"oracle 'espresso' needs {self.command[0]}, which is not installed: {self.install}, or load its module"
+            )
         with tempfile.TemporaryDirectory(prefix="farfield-pw-") as folder:
             try:
                 done = subprocess.run(
@@ -235,7 +237,8 @@ class EspressoOracle:
         (folder / "pw.in").write_text(text)
         for symbol, path in self._files.items():
             shutil.copyfile(path, folder / f"{symbol}.UPF")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        threads = self.threads or os.environ.get("OMP_NUM_THREADS", 1)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with open(folder / "pw.out", "wb") as out:
             done = subprocess.run(
                 [*self.command, "-in", "pw.in"],

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farfield.errors import OracleCrash, OracleError, OracleTimeout
+from farfield.errors import OracleCrash, OracleError, OracleTimeout, OracleUnfit
 from farfield.oracles import gate
 from farfield.oracles.child import decode_answer, encode_call, encode_hello
 from farfield.oracles.leftovers import reap_leftovers
@@ -141,7 +141,8 @@ class Sandbox:
         if kind == b"T":
             facts = json.loads(answer)
             if facts["loading"]:
-                raise OracleTimeout(f"the oracle could not be loaded within {facts['seconds']:g} s; see its import")
+                text = f"the oracle could not be loaded within {facts['seconds']:g} s; see its import, or this host"
+                raise OracleUnfit(text)
             limit = f"{facts['seconds']:g} s"
             raise OracleTimeout(f"the oracle did not answer within {limit} and was killed; raise oracle.wall_time")
         if kind == b"M":

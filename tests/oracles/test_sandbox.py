@@ -204,8 +204,9 @@ def test_an_oracle_that_cannot_be_made(make: Make) -> None:
 def test_an_import_that_hangs(make: Make) -> None:
     sandbox = make("SlowToLoad")
     sandbox.startup = 1.0
-    with pytest.raises(OracleTimeout, match="loaded within 1 s"):
+    with pytest.raises(OracleError, match="loaded within 1 s") as fault:
         sandbox.evaluate(cell(), ("E",))
+    assert fault.value.failure == "worker lost"  # its file system may be slow: no calculation has run out of time
     assert below(sandbox) == []
 
 
