@@ -13,6 +13,8 @@ __all__ = ["BATCH", "LOCAL_WORKERS", "ClusterSection"]
 
 BATCH = ("slurm", "pbs", "sge", "lsf")
 LOCAL_WORKERS = 256
+WORKER_MEMORY = 300.0
+"""MB that a worker takes beside its call."""
 Lines = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
@@ -79,9 +81,34 @@ class ClusterSection(Section):
             raise ValueError(f"a local cluster has at most {LOCAL_WORKERS} workers; give a scheduler or a batch kind")
         return self
 
-    def check(self, call_memory: float) -> None:
-        """What needs the oracle's memory limit, MB: a batch job holds a call and its worker. Raises ConfigError."""
-        if self.where in BATCH and self.memory <= call_memory:
+    @property
+    def lifetime(self) -> tuple[float, float]:
+        """Seconds after which the worker of a batch job leaves, and by how much, at most, earlier or later (Dask's
+        --lifetime and --lifetime-stagger): so workers do not leave all at once, and none is killed by its wall time."""
+        wall = 3600 * self.wall_time
+        spare = min(0.1 * wall, 600.0)
+        return wall - 1.5 * spare, 0.5 * spare
+
+    @property
+    def longest_call(self) -> float:
+        """Seconds that a call may take: in a batch job as long as its worker is there for certain."""
+        lifetime, stagger = self.lifetime
+        return lifetime - stagger if self.where in BATCH else float("inf")
+
+    @property
+    def largest_call(self) -> float:
+        """MB that a call may take: in a batch job what it leaves for it."""
+        return self.memory - WORKER_MEMORY if self.where in BATCH else float("inf")
+
+    def check(self, call_memory: float, call_seconds: float) -> None:
+        """What needs the oracle's limits, MB and s: a batch job holds a call and its worker. Raises ConfigError."""
+        if call_seconds > self.longest_call:
+            raise ConfigError(
+                f"a job of cluster.wall_time {self.wall_time:g} h holds no call of oracle.wall_time {call_seconds:g} "
+                f"s: its worker leaves after {self.longest_call:.0f} s; raise the one or lower the other",
+                key="cluster.wall_time",
+            )
+        if call_memory > self.largest_call:
             raise ConfigError(
                 f"cluster.memory {self.memory:g} MB of a job holds no call of oracle.memory {call_memory:g} MB and its "
                 "worker; raise the one (by 500 MB or so) or lower the other",

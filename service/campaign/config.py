@@ -112,16 +112,18 @@ class CampaignConfig(Section):
 
     @classmethod
     def from_mapping(
-        cls, data: Mapping[str, Any], *, base: Path | None = None, source: str = "campaign"
+        cls, data: Mapping[str, Any], *, base: Path | None = None, source: str = "campaign", checked: bool = False
     ) -> CampaignConfig:
-        """Check nested `data`; relative paths count from `base` (default: the working folder)."""
+        """Check nested `data`; relative paths count from `base` (default: the working folder). `checked`: it was when
+        it was stored, by rules that may have been milder."""
         try:
             config = cls.model_validate(structures.inlined(data, base or Path.cwd()))
         except ValidationError as fault:
             key, text = wording.explain(fault, cls)
             raise ConfigError(f"{source}: {text}", key=key) from None
         config._base = (base or Path.cwd()).resolve()
-        config.check()
+        if not checked:
+            config.check()
         return config
 
     @classmethod
@@ -158,7 +160,7 @@ class CampaignConfig(Section):
                     f"use {', '.join(defect.species(host))}",
                     key=f"references.{species}",
                 )
-        self.cluster.check(self.oracle.memory)
+        self.cluster.check(self.oracle.memory, self.oracle.wall_time)
         level = self.surrogate.first_level(len(defect.species(host)))
         if self.surrogate.max_level < level:
             raise ConfigError(

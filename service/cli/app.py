@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farfield.errors import FarfieldError
+from farfield.errors import CampaignInterrupted, FarfieldError
 from farfield.service.cli import (
     calls,
     database,
@@ -40,10 +40,12 @@ class Verbs(TyperGroup):
     """A group that turns errors made on purpose, and those of files, into one line."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; FarfieldError and OSError end with exit code 2."""
+        """Run the verb; FarfieldError and OSError end with exit code 2, an interrupted campaign with 1."""
+        code = 2
         try:
             return super().invoke(ctx)
         except FarfieldError as fault:
+            code = 1 if isinstance(fault, CampaignInterrupted) else 2
             line = " ".join(str(fault).split())
             if (pointer := getattr(fault, "pointer", None)) is not None:
                 line += f"\n{pointer}"
@@ -57,7 +59,7 @@ class Verbs(TyperGroup):
             if not (line := _database_fault(fault)):
                 raise
         print(f"farfield: {line}", file=sys.stderr)
-        raise typer.Exit(2)
+        raise typer.Exit(code)
 
 
 app = typer.Typer(

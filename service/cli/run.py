@@ -34,26 +34,30 @@ def run(
 ) -> None:
     """Run a campaign, or resume it. Ctrl-C once drains, twice stops at once; either way `run` resumes.
 
-    Exit code 0: tolerance met, or drained; 1: it cannot go on; 2: wrong input; 3: ended without the tolerance.
+    Exit code 0: tolerance met, or drained; 1: it cannot go on; 2: wrong input, or nobody answers at the start;
+    3: ended without the tolerance.
     """
     from rich.console import Console
 
+    from farfield.db.claims import Claims
     from farfield.db.engine import open_database
     from farfield.oracles.fingerprint import fingerprint_hash
     from farfield.service.cli.display import Display
     from farfield.service.cli.opening import open_campaign
     from farfield.service.cli.rounds import stored_rounds
     from farfield.service.runner.clusters import connect
+    from farfield.service.runner.host import this_host
     from farfield.service.runner.logs import logged_to
     from farfield.service.runner.orders import logs_of
     from farfield.service.runner.recording import start_loop
-    from farfield.service.runner.refusal import refuse_change
+    from farfield.service.runner.refusal import refuse_change, refuse_second
     from farfield.service.runner.runner import Runner
 
     config, oracle = open_campaign(file, workers=workers, scheduler=scheduler)
     start = start_loop(config, oracle)
     config.folder.mkdir(parents=True, exist_ok=True)
     console = Console()
+    again = f"farfield run {file}" + (f" --scheduler {scheduler}" if scheduler else "")
     name = config.campaign.name
     crystal = f"{config.host.lattice} {'-'.join(config.host.species)}"
     title = f"{name}: {config.defect.words} in {crystal}, oracle {oracle.name}"
@@ -62,6 +66,9 @@ def run(
         stored = record.campaign(name)
         if stored is not None:  # before a cluster starts and anything is written
             refuse_change(config, fingerprint_hash(oracle), stored, accept_version=accept_version)
+            Claims(database).release_dead(*this_host())
+            held = record.campaign(name)
+            refuse_second(config, None if held is None else held.holder)
         known = [] if stored is None else stored_rounds(record, stored.id)
         try:
             with (
@@ -76,9 +83,9 @@ def run(
                 with _interrupts(runner, console), logged_to(logs_of(config), "controller"):
                     result = runner.run()
         except KeyboardInterrupt:
-            console.print(f"Stopped at once. Everything bought is recorded; farfield run {file} resumes.")
+            console.print(f"Stopped at once. Everything bought is recorded; {again} resumes.", soft_wrap=True)
             raise typer.Exit(STOPPED_AT_ONCE) from None
-        _conclude(console, config, file, database, result)
+        _conclude(console, config, file, again, database, result)
     raise typer.Exit(result.exit_code)
 
 
@@ -90,10 +97,16 @@ def _record(database: Database):  # type: ignore[no-untyped-def]
 
 @contextmanager
 def _interrupts(runner: Runner, console: Console) -> Iterator[None]:
-    """Ctrl-C (or SIGTERM) once drains; a second Ctrl-C raises KeyboardInterrupt."""
+    """Ctrl-C (or SIGTERM) once drains; a second Ctrl-C raises KeyboardInterrupt, also where the first was a SIGTERM.
+
+    One that comes after `farfield stop` is the first: whoever sits here may not know of that.
+    """
+    asked = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if runner.draining and number == signal.SIGINT:
+        nonlocal asked
+        asked += 1
+        if asked > 1 and number == signal.SIGINT:
             raise KeyboardInterrupt
         runner.drain("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
         text = "Draining: calls in flight finish, nothing new is bought. Ctrl-C again stops at once."
@@ -107,8 +120,10 @@ def _interrupts(runner: Runner, console: Console) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _conclude(console: Console, config: CampaignConfig, file: Path, database: Database, result: Result) -> None:
-    """Why it stopped, where everything lies, what to do next."""
+def _conclude(
+    console: Console, config: CampaignConfig, file: Path, again: str, database: Database, result: Result
+) -> None:
+    """Why it stopped, where everything lies, what to do next. `again`: the command that goes on."""
     from farfield.service.cli.outputs import REPORT, write_outputs
     from farfield.service.estimates.estimate import THETA_COMPLETE, THETA_OTHER
 
@@ -142,13 +157,13 @@ def _conclude(console: Console, config: CampaignConfig, file: Path, database: Da
             say(line)
     say("")
     if result.drained:
-        say(f"Next: farfield run {file} goes on where it stopped.")
+        say(f"Next: {again} goes on where it stopped.")
     elif result.converged:
         say(f"Next: open {config.folder / REPORT}; farfield verify {file} buys the truth and compares.")
     elif result.exit_code == 3:
         say(
-            f"Next: a larger [budget] or surrogate.max_level in {file} goes on with farfield run {file}; any other "
-            f"change needs another campaign.name; with database.url = {database.shown!r} nothing is bought twice."
+            f"Next: a larger [budget] or surrogate.max_level in {file} goes on with {again}; another target or "
+            "tolerance needs another campaign.name, and buys nothing twice where its database.url is this database."
         )
     else:
-        say(f"Next: farfield status {file} shows what failed; mend it, then farfield run {file} goes on.")
+        say(f"Next: farfield status {file} shows what failed; mend it, then {again} goes on.")

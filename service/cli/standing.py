@@ -38,9 +38,11 @@ class Standing:
 
     @property
     def state(self) -> str:
-        """In one word; a campaign that nobody runs is interrupted, whatever its last controller left."""
-        interrupted = self.stored.state == "running" and self.stored.holder is None
-        return "interrupted" if interrupted else self.stored.state
+        """In one word. A campaign that nobody runs is interrupted, whatever its last controller left; one whose
+        controller was told to stop, and finishes its calls, is stopping."""
+        if self.stored.state == "running" and self.stored.holder is None:
+            return "interrupted"
+        return "stopping" if self.stored.holder is not None and self.stored.stop_requested else self.stored.state
 
     @property
     def over(self) -> bool:

@@ -27,7 +27,7 @@ def stop(
     with find(file, database, campaign, readonly=False) as place:
         asked = Record(place.database).request_stop(place.campaign)
         text = (
-            f"stop asked for; calls in flight will finish. Resume with `farfield run {file}`."
+            f"stop asked for; calls in flight will finish. Resume with `{_run(file, database)}`."
             if asked
             else "not running; nothing to stop."
         )
@@ -64,8 +64,13 @@ def resume(
         was, holder = Record(place.database).resume(place.campaign)
         text = "goes on." if was else "was not paused."
         if holder is None:
-            text = f"{text} Nobody runs it: `farfield run {file}` does."
+            text = f"{text} Nobody runs it: `{_run(file, database)}` does."
         _say(place.campaign, text, as_json, resumed=was, controller=None if holder is None else str(holder))
+
+
+def _run(file: Path, database: str | None) -> str:
+    """The command that runs the campaign; where its file was not named, it lies elsewhere."""
+    return "farfield run" if database is not None else f"farfield run {file}"
 
 
 def _say(campaign: str, text: str, as_json: bool, **facts: object) -> None:

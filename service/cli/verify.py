@@ -64,7 +64,7 @@ def verify(
         if not yes and not typer.confirm("Buy them?"):
             raise typer.Exit(1)
         with (
-            Session(Claims(database)),
+            Session(Claims(database), beat=config.database.heartbeat) as session,
             connect(
                 config.with_cluster(workers=1).cluster,
                 one_host=database.dialect == "sqlite",
@@ -72,7 +72,7 @@ def verify(
                 folder=config.folder,
             ) as cluster,
         ):
-            buy = Buyer(config, database, cluster, oracle, stored.id)
+            buy = Buyer(config, database, cluster, oracle, stored.id, session)
             truth = true_errors(loop, buy, Estimate.from_json(estimates[max(estimates)]))
         cost = record.cost(stored.id).by_role.get("verify")
         record.event(stored.id, "verified", _sentence(truth), truth.to_json())

@@ -34,11 +34,16 @@ def watch(
         bool, typer.Option("--once", help="One picture, then end; so too where there is no terminal.")
     ] = False,
 ) -> None:
-    """Watch a campaign live until nobody runs it any more; Ctrl-C leaves it alone. It only reads."""
-    from rich.console import Console
+    """Watch a campaign live until nobody runs it any more, also while the database is away for a while; Ctrl-C leaves
+    it alone. It only reads."""
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
+    from sqlalchemy.exc import DBAPIError
 
+    from farfield.db.outage import is_away
     from farfield.service.cli.standing import standing
+    from farfield.service.runner.session import BEAT_SECONDS
 
     console = Console()
     with find(file, database, campaign) as place:
@@ -48,9 +53,20 @@ def watch(
             return
         try:
             with Live(picture(found, console.width), console=console, screen=False, auto_refresh=False) as live:
-                while not found.over:
+                away, calm = False, 0.0
+                while away or not found.over or time.monotonic() < calm:
                     time.sleep(interval)
-                    found = standing(place.database, place.campaign, ROUNDS)
+                    try:
+                        found = standing(place.database, place.campaign, ROUNDS)
+                    except DBAPIError as fault:
+                        if not is_away(fault):
+                            raise
+                        said = Text("the database is away: this is how it stood; it is asked again", style="bold red")
+                        live.update(Group(picture(found, console.width), said), refresh=True)
+                        away = True
+                        continue
+                    if away:  # who runs it could give no sign of life either
+                        away, calm = False, time.monotonic() + 2 * BEAT_SECONDS
                     live.update(picture(found, console.width), refresh=True)
         except KeyboardInterrupt:
             return

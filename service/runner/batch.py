@@ -13,14 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.jobscript import arguments
+from farfield.service.runner.submitted import Submitted, left_behind
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,20 +53,36 @@ LISTING_SECONDS = 15.0
 IDLE_SECONDS = 300
 """How long a job of an adaptive cluster may be without work before it is given back."""
 STILLBORN = 3
-"""Jobs per slot that end before their worker has come, none coming in between, after which the script is held wrong."""
+"""Jobs per slot that end before their worker has come, none coming in between, after which the script is held wrong, or
+the cluster where workers came before."""
+KEYS = ".dask*"
+"""What the TLS files are called that dask-jobqueue writes for the workers."""
+REST_SECONDS = 60.0, 600.0
+"""First and longest wait before new jobs of a cluster that is held wrong; each is twice the one before."""
 
 
 class Batch(Cluster):
     """Jobs of a batch system, as many as `section` asks for or, where it is adaptive, as there is work for."""
 
-    def __init__(self, client: Client, cluster: Any, section: ClusterSection, logs: Path) -> None:
-        super().__init__(client, section.resources)
+    def __init__(
+        self, cluster: Any, section: ClusterSection, logs: Path, submitted: Submitted, connect: Callable[[], Client]
+    ) -> None:
+        super().__init__(connect(), section.resources, connect)
+        self.submitted = submitted
         self.cluster, self.section, self.logs = cluster, section, logs
         self._had_workers = False
         self._listed = 0.0
         self._missed: set[str] = set()
         self._stillborn = 0
+        self._ever = False  # whether a worker has come in this run
+        self._rest, self._resting = REST_SECONDS[0], 0.0
         self._refused = ""
+
+    @property
+    def dashboard(self) -> str | None:
+        """It asks nobody who they are, so it listens on this host alone, whatever Dask's link says."""
+        link = super().dashboard
+        return None if link is None else urlsplit(link)._replace(netloc=f"127.0.0.1:{urlsplit(link).port}").geturl()
 
     def slots(self) -> int:
         """So many calls may be under way once all jobs run; those that wait in the queue count."""
@@ -89,8 +107,10 @@ class Batch(Cluster):
         """Replace jobs that are gone: ended, cancelled in the queue, or killed with their worker."""
         said = super().tend()
         if self.workers():
-            self._stillborn = 0
-        self._drop_missing()
+            self._ever, self._stillborn, self._rest = True, 0, REST_SECONDS[0]
+        said += self._drop_missing()
+        if time.monotonic() < self._resting:
+            return said
         before = len(self.cluster.workers)
         try:
             self._submit()
@@ -114,21 +134,23 @@ class Batch(Cluster):
             refused = self.cluster.sync(all_there, callback_timeout=120)
         except TimeoutError:
             refused = ["no answer within 120 s"]
+        self.submitted.note([str(job.job_id) for job in self.cluster.workers.values() if job.job_id])
         if refused:
             raise CampaignError(f"{self.section.kind} takes no job: {refused[0]}; mend [cluster]")
 
-    def _drop_missing(self) -> None:
-        """Forget jobs that the batch system no longer knows though their worker never came."""
+    def _drop_missing(self) -> list[str]:
+        """Forget jobs that the batch system no longer knows though their worker never came; what people should know.
+        Raises CampaignError where no worker has ever come."""
         if time.monotonic() - self._listed < LISTING_SECONDS:
-            return
+            return []
         self._listed = time.monotonic()
         there = {str(facts.get("name")) for facts in self.workers().values()}
         unseen = {str(n): str(j.job_id) for n, j in self.cluster.workers.items() if j.job_id and str(n) not in there}
         known = _listed_jobs(self.section.kind) if unseen else {}
         if known is None:
-            return
+            return []
         reasons = {known.get(job.split(".")[0], "") for job in unseen.values()}
-        if unseen and not there and reasons <= HOPELESS:
+        if unseen and not self._ever and reasons <= HOPELESS:
             raise CampaignError(
                 f"{self.section.kind} will never run these jobs ({', '.join(sorted(reasons))}): no node offers what "
                 "they ask for; mend cluster.cores, gpus, memory, wall_time, queue or account"
@@ -137,17 +159,22 @@ class Batch(Cluster):
         gone = missing & self._missed
         self._missed = missing - gone
         self._stillborn += len(gone)
-        if self._stillborn > STILLBORN * self.section.workers:
-            raise CampaignError(
-                f"{self._stillborn} jobs ended before their worker came; see the newest file in {self.logs}, then mend "
-                "cluster.environment or the host's set-up"
-            )
+        text = f"{self._stillborn} jobs ended before their worker came; see the newest file in {self.logs}"
+        wrong = self._stillborn > STILLBORN * self.section.workers
+        if wrong and not self._ever:
+            raise CampaignError(f"{text}, then mend cluster.environment or the host's set-up")
 
         async def forget() -> None:
             self._forget(lambda job: str(job.name) in gone)
 
         if gone:
             self.cluster.sync(forget)
+        if not (wrong and gone):
+            return []
+        self._resting = time.monotonic() + self._rest
+        said = f"{text}; new ones are submitted in {self._rest:.0f} s"
+        self._rest = min(2 * self._rest, REST_SECONDS[1])
+        return [said]
 
     def _forget(self, which: Callable[[Any], bool]) -> list[str]:
         """Let Dask submit others in place of such jobs; what the batch system said of them. In its event loop only."""
@@ -202,14 +229,39 @@ def batch(section: ClusterSection, folder: Path) -> Iterator[Batch]:
         raise ConfigError(f"job scripts cannot hold the blanks in {logs}; choose another run.folder", key="run.folder")
     logs.mkdir(parents=True, exist_ok=True)
     logs.chmod(0o700)
+    _cancel_left(section.kind, cls.job_cls.cancel_command.split(), logs)
+    before = set(logs.glob(KEYS))
     security = Security.temporary()
     cluster = cls(
         job_cls=_told(cls.job_cls), security=security, silence_logs=logging.CRITICAL, **arguments(section, logs)
     )
-    with cluster, Client(cluster, security=security, set_as_default=False) as client:
-        jobs = Batch(client, cluster, section, logs)
+
+    def client() -> Client:
+        return Client(cluster, security=security, set_as_default=False)
+
+    submitted = Submitted(logs, section.kind, [key.name for key in set(logs.glob(KEYS)) - before])
+    with ExitStack() as stack:
+        stack.callback(submitted.close)
+        stack.enter_context(cluster)
+        jobs = Batch(cluster, section, logs, submitted, client)
+        stack.callback(lambda: jobs.client.close())
         jobs.start()
         yield jobs
+
+
+def _cancel_left(kind: str, command: list[str], logs: Path) -> None:
+    """End the jobs of controllers that were killed, whose schedulers are gone with them, and remove their keys."""
+    for path, left in left_behind(logs):
+        if left.kind != kind:
+            continue
+        if left.jobs:
+            try:
+                subprocess.run([*command, *left.jobs], capture_output=True, timeout=120, check=False)  # some have ended
+            except (OSError, subprocess.TimeoutExpired):
+                continue  # the next one may
+        for key in left.keys:
+            (logs / key).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _listed_jobs(kind: str) -> dict[str, str] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from farfield.db.progress import Missing
+from farfield.service.campaign.continuous import SPECULATIVE
 from farfield.service.campaign.decision import Decision, Proposal
 from farfield.service.runner.budgets import given_up, order_of
 
@@ -44,7 +45,10 @@ class Buying:
         self._places: dict[str, list[Place]] = {}
         self._elsewhere: set[str] = set()
         self._dropped: set[Place] = set()
-        self._heap: list[tuple[int, float, Place]] = []
+        self._timed: set[int] = set()
+        self._heap: list[tuple[bool, int, float, Place]] = []
+        self.settled = 0
+        """So many places have been settled, dropped ones apart, since this was made; it only grows."""
         self._looked, self._took = 0.0, 0.0
 
     @property
@@ -52,16 +56,21 @@ class Buying:
         """Proposals of the decisions under way."""
         return len(self._proposals)
 
-    def add(self, decision: Decision, cost: Callable[[Proposal], float]) -> None:
-        """`decision` is to be bought too; `cost` ranks its proposals: the longest call starts first."""
+    def add(self, decision: Decision, cost: Callable[[Proposal], float], *, timed: bool = False) -> None:
+        """`decision` is to be bought too; `cost` ranks its proposals, the longest call starts first. `timed`: it is in
+        core-seconds."""
+        if timed:
+            self._timed.add(decision.number)
         self.decisions[decision.number] = decision
         for p in decision.proposals:
             self._proposals[decision.number, p.ordinal] = p
             self._costs[decision.number, p.ordinal] = cost(p)
         self._read(decision.number)
+        self.settled += sum((decision.number, p.ordinal) not in self.unsettled for p in decision.proposals)
 
     def close(self, number: int) -> None:
         """Decision `number` is concluded: forget it."""
+        self._timed.discard(number)
         for p in self.decisions.pop(number).proposals:
             place = number, p.ordinal
             self._forget(place)
@@ -94,12 +103,22 @@ class Buying:
         """What it is expected to cost, in the unit of its decision."""
         return self._costs[place]
 
+    def core_seconds(self, place: Place) -> float:
+        """What it should cost, 0 where no call was timed when it was decided."""
+        return self._costs[place] if place[0] in self._timed else 0.0
+
+    def priority(self, place: Place) -> float:
+        """The higher, the sooner a worker begins it: the longest call first, speculative ones after all others."""
+        cost = self._costs[place]
+        return -1 / (1 + cost) if self._speculative(place) else cost
+
     def take(self, count: int, in_flight: Collection[str]) -> list[tuple[Place, Missing]]:
-        """The next `count` to send out: what was never tried, of that the longest call; nothing that is in flight."""
+        """The next `count` to send out: what was never tried, of that the longest call; nothing that is in flight.
+        What is bought ahead of the loop waits for all that the loop itself has asked for."""
         out: list[tuple[Place, Missing]] = []
         taken = set(in_flight)
         while self._heap and len(out) < count:
-            _, _, place = heapq.heappop(self._heap)
+            *_, place = heapq.heappop(self._heap)
             m = self._missing.get(place)
             if m is None or place not in self.unsettled or m.open or m.calculation in taken:
                 continue
@@ -131,6 +150,7 @@ class Buying:
             old = [p for p in self._missing if p[0] == number]
         else:
             old = [p for k in calculations for p in self._places[k] if p[0] == number]
+        before = self.unsettled.intersection(old)
         for place in old:
             self._forget(place)
         for m in found:
@@ -142,7 +162,12 @@ class Buying:
                 if m.open:
                     self._elsewhere.add(m.calculation)
                 else:
-                    heapq.heappush(self._heap, (order_of(m.failures), -self._costs[place], place))
+                    rank = self._speculative(place), order_of(m.failures), -self._costs[place]
+                    heapq.heappush(self._heap, (*rank, place))
+        self.settled += len(before - self.unsettled)
+
+    def _speculative(self, place: Place) -> bool:
+        return self._proposals[place].term == SPECULATIVE
 
     def _forget(self, place: Place) -> None:
         m = self._missing.pop(place, None)

@@ -12,30 +12,53 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from farfield.errors import CampaignError
+from farfield.errors import CampaignInterrupted
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 __all__ = ["Cluster", "Local", "Remote", "host_of"]
 
-FACTS_SECONDS = 1.0
-"""How long what the scheduler said of its workers is believed."""
+FACTS_SECONDS, FACTS_SHARE = 1.0, 0.02
+"""How long what the scheduler said of its workers is believed at least, and the share of the time that asking may take:
+of thousands of workers it says much."""
+FACTS_LONGEST = 10.0
+"""How long it is believed at most: one slow answer must not blind us to workers that come."""
 BARREN_SECONDS = 90.0
 """How long a local cluster may be without any worker."""
+
+
+HANGING_SECONDS = 30.0
+"""A client that has not come back to its scheduler for so long is given up: some of its faults leave it as it was."""
+NO_CLIENT = (OSError, TypeError, ValueError, RuntimeError, TimeoutError)
+"""What making or closing a client may end in while its scheduler is away."""
+NO_ANSWER = (OSError, RuntimeError, TimeoutError, KeyError, UnboundLocalError)
+"""What a question to the scheduler may end in; the last is what Dask's `sync` makes of a cancellation."""
 
 
 class Cluster:
     """Wraps a client on any cluster. `resources`: what every call asks of its worker, as Dask resources.
 
-    Methods never raise because the scheduler is away: there are no slots then.
+    Methods never raise because the scheduler is away: there are no slots then. `connect` makes a new client where the
+    old one has given up, which happens to one of a scheduler in this very process too, when the host is overrun.
+    `apart`: a worker's nanny lives beside it, and may die with it. `reruns`: Dask itself runs a call again whose worker
+    died.
     """
 
-    def __init__(self, client: Client, resources: Mapping[str, float] | None = None) -> None:
-        self.client = client
+    apart = True
+    reruns = False
+
+    def __init__(
+        self,
+        client: Client,
+        resources: Mapping[str, float] | None = None,
+        connect: Callable[[], Client] | None = None,
+    ) -> None:
+        self.client, self._connect = client, connect
         self.resources = dict(resources or {})
-        self._facts: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._facts: tuple[float, dict[str, Any]] = (float("-inf"), {})  # until when they hold
         self._had_workers = True
+        self._away_since: float | None = None
 
     @property
     def connected(self) -> bool:
@@ -52,15 +75,17 @@ class Cluster:
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Address -> what the scheduler knows of each worker; empty while it is away."""
-        when, known = self._facts
+        end, known = self._facts
         if not self.connected:
             return {}
-        if time.monotonic() - when > FACTS_SECONDS:
+        if (began := time.monotonic()) > end:
             try:
                 known = dict(self.client.scheduler_info(n_workers=-1)["workers"])
-            except (OSError, RuntimeError, TimeoutError, KeyError):
+            except NO_ANSWER:
                 return {}
-            self._facts = (time.monotonic(), known)
+            took = time.monotonic() - began
+            held = min(max(FACTS_SECONDS, took / FACTS_SHARE), FACTS_LONGEST) if known else FACTS_SECONDS
+            self._facts = (began + took + held, known)
         return known
 
     def slots(self) -> int:
@@ -75,7 +100,7 @@ class Cluster:
             return {}
         try:
             return {worker: tuple(map(str, keys)) for worker, keys in self.client.processing().items()}
-        except (OSError, RuntimeError, TimeoutError):
+        except NO_ANSWER:
             return {}
 
     def gone(self, worker: str) -> None:
@@ -88,17 +113,29 @@ class Cluster:
 
     def submit(
         self, task: Callable[..., Any], order: Any, key: str, bound: Sequence[str] = (), priority: float = 0.0
-    ) -> Future[Any]:
-        """`task(order)` on a worker that has the resources, one of `bound` where any are named. The higher `priority`,
-        the sooner it starts."""
+    ) -> Future[Any] | None:
+        """`task(order)` on a worker that has the resources, one of `bound` where any are named; None while the
+        scheduler is away. The higher `priority`, the sooner it starts."""
+        from distributed.client import ClosedClientError
+
         # with other workers allowed an idle one that is avoided would steal it
         where: dict[str, Any] = {"workers": list(bound), "allow_other_workers": False} if bound else {}
-        return self.client.submit(
-            task, order, key=key, pure=False, retries=0, resources=self.resources or None, priority=priority, **where
-        )
+        options: dict[str, Any] = {"resources": self.resources or None, "priority": priority, **where}
+        try:
+            return self.client.submit(task, order, key=key, pure=False, retries=0, **options)
+        except ClosedClientError:
+            return None
+
+    def forget(self, future: Future[Any]) -> None:
+        """Have Dask drop a task; a scheduler that is away has dropped it already."""
+        from distributed.client import ClosedClientError
+
+        with suppress(ClosedClientError, OSError, RuntimeError, TimeoutError):
+            future.cancel()
 
     def tend(self) -> list[str]:
-        """Put back what was lost; what people should know of it. Raises CampaignError where that is hopeless."""
+        """Put back what was lost; what people should know of it. Raises CampaignInterrupted where that is hopeless."""
+        self._renew()
         if not self.connected:
             return []
         workers, had = bool(self.workers()), self._had_workers
@@ -107,6 +144,19 @@ class Cluster:
             return ["there are no workers; calls wait for them"]
         return ["there are workers again"] if workers and not had else []
 
+    def _renew(self) -> None:
+        """A new client where the old one has given up, or hangs in an attempt to come back."""
+        if self.connected:
+            self._away_since = None
+            return
+        now = time.monotonic()
+        self._away_since = now if self._away_since is None else self._away_since
+        if self._connect is not None and (self.client.status == "closed" or now - self._away_since > HANGING_SECONDS):
+            with suppress(*NO_CLIENT):  # away still: look again soon
+                old, self.client = self.client, self._connect()
+                self._away_since, self._facts = None, (float("-inf"), {})
+                old.close(timeout=1)
+
 
 class Remote(Cluster):
     """A scheduler that somebody else runs. It may go and come back; then a new client is made, by `connect`."""
@@ -114,30 +164,35 @@ class Remote(Cluster):
     def __init__(
         self, client: Client, address: str, connect: Callable[[], Client], resources: Mapping[str, float] | None = None
     ) -> None:
-        super().__init__(client, resources)
-        self.address, self._connect = address, connect
+        super().__init__(client, resources, connect)
+        self.address = address
         self._away = False
 
     def tend(self) -> list[str]:
-        """A new client where the old one has given up."""
-        if self.client.status == "closed":
-            with suppress(OSError, TypeError, ValueError, RuntimeError, TimeoutError):  # away still: look again soon
-                self.client = self._connect()
+        """Say when the scheduler goes and comes."""
+        said = super().tend()
         if self.connected != self._away:
-            return super().tend()
+            return said
         self._away = not self.connected
         if self._away:
             return [f"the scheduler at {self.address} is away; the campaign waits for it"]
-        return [f"the scheduler at {self.address} answers again", *super().tend()]
+        return [f"the scheduler at {self.address} answers again", *said]
 
 
 class Local(Cluster):
     """Worker processes of our own on this host, under nannies in this process."""
 
+    apart = False
+
     def __init__(
-        self, client: Client, cluster: LocalCluster, count: int, resources: Mapping[str, float] | None = None
+        self,
+        client: Client,
+        cluster: LocalCluster,
+        count: int,
+        resources: Mapping[str, float] | None = None,
+        connect: Callable[[], Client] | None = None,
     ) -> None:
-        super().__init__(client, resources)
+        super().__init__(client, resources, connect)
         self.cluster, self.count = cluster, count
         self._barren: float | None = None
 
@@ -149,7 +204,7 @@ class Local(Cluster):
         elif self._barren is None:
             self._barren = time.monotonic()
         elif time.monotonic() - self._barren > BARREN_SECONDS:
-            raise CampaignError(
+            raise CampaignInterrupted(
                 f"the local cluster has had no worker for {BARREN_SECONDS:.0f} s: they cannot start (is farfield still "
                 "installed, is there memory?); mend that, then `farfield run` goes on"
             )

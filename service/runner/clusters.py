@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farfield.errors import CampaignError, ConfigError
 from farfield.service.campaign.cluster import BATCH, ClusterSection
 from farfield.service.runner.addresses import check_address, security_of
 from farfield.service.runner.closing import closed_at_end, end_at_once
 from farfield.service.runner.cluster import Cluster, Local, Remote
+from farfield.service.runner.fates import listens
 from farfield.service.runner.host import this_host
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def connect(
         "distributed.worker.daemon": False,  # the sandbox starts processes of its own
         "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:g}s",
         "distributed.admin.low-level-log-length": 1000,
-        "distributed.deploy.lost-worker-timeout": "5s",
+        # of a batch job whose nanny is starting its worker anew; those that have ended are found in the system's list
+        "distributed.deploy.lost-worker-timeout": "60s" if section.where in BATCH else "5s",
         # threads of an oracle are its own affair; nannies would set 1 whatever the call may use
         **{f"distributed.nanny.pre-spawn-environ.{v}_NUM_THREADS": section.cores for v in ("OMP", "OPENBLAS", "MKL")},
     }
@@ -94,13 +96,20 @@ def _local(section: ClusterSection) -> Iterator[Cluster]:
             silence_logs=logging.CRITICAL,
             resources=section.resources or None,
         )
-    with closed_at_end(cluster), Client(cluster, security=security, set_as_default=False) as client:
-        held.deliver()
+
+    def client() -> Client:
+        return Client(cluster, security=security, set_as_default=False)
+
+    with closed_at_end(cluster):
+        local = Local(client(), cluster, section.workers, section.resources, client)
         try:
-            yield Local(client, cluster, section.workers, section.resources)
+            held.deliver()
+            yield local
         except BaseException:
             end_at_once(cluster)
             raise
+        finally:
+            local.client.close()
 
 
 @contextmanager
@@ -118,15 +127,33 @@ def _remote(section: ClusterSection, base: Path, *, one_host: bool) -> Iterator[
         first = client(CONNECT_SECONDS)
     except (OSError, TypeError, ValueError, RuntimeError) as fault:
         raise CampaignError(
-            f"no Dask scheduler answers at {address} ({_brief(fault)}); start one with `dask scheduler` "
-            "and workers with `dask worker --nthreads 1`"
+            f"no Dask scheduler answers at {address} ({_brief(fault)}); start one with `dask scheduler{_tls(address)}` "
+            f"and workers with `{_worker(section)}`"
         ) from None
     cluster = Remote(first, address, client, section.resources)
     try:
+        cluster.reruns = _allowed_failures(first, address) > 0
         _check_workers(first, section, one_host=one_host)
+        nannies = [str(facts["nanny"]) for facts in cluster.workers().values() if facts.get("nanny")]
+        cluster.apart = any(listens(nanny) for nanny in nannies[:3])  # else nobody can be asked what became of a worker
         yield cluster
     finally:
         cluster.client.close()
+
+
+def failures_of(dask_scheduler: Any) -> int:
+    """How often the scheduler runs a call again whose worker died. Runs there."""
+    return int(dask_scheduler.allowed_failures)
+
+
+def _allowed_failures(client: Client, address: str) -> int:
+    try:
+        return int(client.run_on_scheduler(failures_of))
+    except (ImportError, AttributeError) as fault:
+        raise CampaignError(
+            f"the scheduler at {address} cannot read our calls ({_brief(fault)}): start it in an environment with this "
+            "version of farfield, as its workers"
+        ) from None
 
 
 def _check_workers(client: Client, section: ClusterSection, *, one_host: bool) -> None:
@@ -135,7 +162,8 @@ def _check_workers(client: Client, section: ClusterSection, *, one_host: bool) -
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError:
         raise CampaignError(
-            f"the scheduler at {address} has no workers; start some with `dask worker {address} --nthreads 1`"
+            f"the scheduler at {address} has no workers yet; where none wait in a queue start some with "
+            f"`{_worker(section)}`"
         ) from None
     workers = client.scheduler_info(n_workers=-1)["workers"]
     wide = [w for w, facts in workers.items() if int(facts["nthreads"]) != 1]
@@ -144,18 +172,32 @@ def _check_workers(client: Client, section: ClusterSection, *, one_host: bool) -
     if asked := section.resources:
         offers = [facts.get("resources") or {} for facts in workers.values()]
         if not any(all(offer.get(name, 0) >= count for name, count in asked.items()) for offer in offers):
-            wanted = " ".join(f"{name}={count:g}" for name, count in asked.items())
+            wanted = _offer(section)
             best = {name: max((o.get(name, 0) for o in offers), default=0) for name in asked}
             seen = " ".join(f"{name}={count:g}" for name, count in best.items())
             raise CampaignError(
                 f"a call asks for {wanted} and no worker at {address} offers that (at most {seen}); start workers with "
-                f'`dask worker {address} --nthreads 1 --resources "{wanted}"`, or lower cluster.cores and cluster.gpus'
+                f"`{_worker(section)}`, or lower cluster.cores and cluster.gpus"
             )
     if one_host:
-        here = this_host()
-        far = [w for w, host in client.run(this_host).items() if tuple(host) != here]
+        boot = this_host()[1].partition("/")[0]
+        far = [w for w, (_, life) in client.run(this_host).items() if life.partition("/")[0] != boot]
         if far:
             raise ConfigError(f"the worker {far[0]} is on another host and {ONE_HOST}", key="database.url")
+
+
+def _worker(section: ClusterSection) -> str:
+    """The command that starts a worker for `section`."""
+    offer = f' --resources "{_offer(section)}"' if section.resources else ""
+    return f"dask worker {section.scheduler} --nthreads 1 --memory-limit 0{offer}{_tls(str(section.scheduler))}"
+
+
+def _offer(section: ClusterSection) -> str:
+    return " ".join(f"{name}={count:g}" for name, count in section.resources.items())
+
+
+def _tls(address: str) -> str:
+    return " --tls-ca-file ... --tls-cert ... --tls-key ..." if address.startswith("tls:") else ""
 
 
 def _check_local(section: ClusterSection) -> None:

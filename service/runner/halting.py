@@ -60,6 +60,7 @@ class Halting:
             self.diary.note("paused" if self.paused else "went on", text)
         if self._drain is None and wishes.stop:
             self._drain = "farfield stop"
+            self.diary.note("stopping", "`farfield stop`: calls in flight finish, nothing new is bought")
         news, self._news = wishes.news != self._news, wishes.news
         return news
 

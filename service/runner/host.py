@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,11 +10,18 @@ __all__ = ["this_host"]
 
 
 def this_host() -> tuple[str, str]:
-    """Host name and boot id; the id changes with every boot, so a pid cannot be taken for one of an earlier life."""
+    """Host name, and boot id with the pid namespace, as ``boot/namespace``.
+
+    The first changes with every boot, the second from container to container: a pid means something within both.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         import psutil
 
         boot = f"{psutil.boot_time():.0f}"
-    return socket.gethostname(), boot
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return socket.gethostname(), boot
+    return socket.gethostname(), f"{boot}/{space}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from farfield.errors import ConfigError
 from farfield.service.campaign.cluster import ClusterSection
-from farfield.service.runner.lifetime import ENDS
+from farfield.service.runner.lifetime import ENDS, LASTS
 
 __all__ = ["arguments"]
 
@@ -20,15 +20,14 @@ DEATH_SECONDS = 120
 def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
     """What `section` means to dask-jobqueue: the job script is made of this. Raises ConfigError."""
     wall = 3600 * section.wall_time
-    spare = min(0.1 * wall, 600.0)
-    lifetime, stagger = wall - 1.5 * spare, 0.5 * spare
+    lifetime, stagger = section.lifetime
     extra = ["--lifetime", f"{lifetime:.0f}s", "--lifetime-stagger", f"{stagger:.0f}s"]
     extra += ["--memory-limit", "0", "--no-dashboard"]  # the sandbox watches memory
     if section.resources:
         offered = " ".join(f"{name}={count:g}" for name, count in section.resources.items())
         extra += ["--resources", shlex.quote(offered)]
     threads = [f"export {v}_NUM_THREADS={section.cores}" for v in ("OMP", "OPENBLAS", "MKL")]
-    ends = f"export {ENDS}=$(($(date +%s) + {lifetime - stagger:.0f}))"
+    ends = [f"export {ENDS}=$(($(date +%s) + {lifetime - stagger:.0f}))", f"export {LASTS}={lifetime - stagger:.0f}"]
     directives = list(section.directives)
     out: dict[str, Any] = {
         "queue": section.queue,
@@ -42,7 +41,7 @@ def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
         "log_directory": str(logs),
         "shared_temp_directory": str(logs),
         "worker_extra_args": extra,
-        "job_script_prologue": [*threads, ends, *section.environment],
+        "job_script_prologue": [*threads, *ends, *section.environment],
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
     }
     clock = f"{int(wall // 3600):02d}:{int(wall % 3600 // 60):02d}"

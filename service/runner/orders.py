@@ -35,8 +35,10 @@ def order_for(
     atoms: Atoms,
     kinds: tuple[str, ...],
     failures: Mapping[str, int] | None = None,
+    core_seconds: float = 0.0,
 ) -> Order:
-    """What a worker must know of one attempt of `config`'s campaign; `failures` counts earlier ones by class.
+    """What a worker must know of one attempt of `config`'s campaign; `failures` counts earlier ones by class,
+    `core_seconds` is what it should cost, 0 where nothing is known.
 
     Limits of time and memory change no answer, so they are not part of the oracle's fingerprint (decisions A3).
     """
@@ -52,10 +54,15 @@ def order_for(
         parameters=dict(oracle.parameters),
         base=str(config.base),
         fingerprint=fingerprint,
-        wall_time=oracle.wall_time * ESCALATION ** before.get("timed out", 0),
-        memory=oracle.memory * ESCALATION ** before.get("out of memory", 0),
+        wall_time=min(oracle.wall_time * ESCALATION ** before.get("timed out", 0), config.cluster.longest_call),
+        memory=min(
+            oracle.memory * ESCALATION ** before.get("out of memory", 0),
+            max(oracle.memory, config.cluster.largest_call),
+        ),
         patience=60 * config.database.patience,
         scratch=str(scratch_of(config)),
         beat=config.database.heartbeat,
         logs=str(logs_of(config)),
+        cores=config.cluster.cores,
+        expected=core_seconds / config.cluster.cores,
     )

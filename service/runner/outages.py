@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import DBAPIError
 
 from farfield.db.outage import is_away, is_full
-from farfield.errors import CampaignError
+from farfield.errors import CampaignInterrupted
 from farfield.service.runner.listener import Listener
 from farfield.service.runner.patience import Patience
 
@@ -18,7 +18,8 @@ __all__ = ["await_database"]
 def await_database(fault: DBAPIError, minutes: float, listener: Listener, back: Callable[[str], None]) -> None:
     """Wait until `back`, which writes to the database, goes through; it is told how long that was and why.
 
-    Raises `fault` itself where it does not pass, CampaignError where the database is away for longer than `minutes`.
+    Raises `fault` itself where it does not pass, CampaignInterrupted where the database is away for longer than
+    `minutes`.
     """
     began, what = time.monotonic(), "no room on its disk" if is_full(fault) else str(fault.orig).splitlines()[0]
     patience = Patience(60 * minutes)
@@ -30,7 +31,7 @@ def await_database(fault: DBAPIError, minutes: float, listener: Listener, back: 
         except DBAPIError as over:
             if not is_away(over):
                 raise
-            raise CampaignError(
+            raise CampaignInterrupted(
                 f"the database has been away for {minutes:g} min ({what}); `farfield run` goes on when it is back, "
                 "with all answers that workers hold on disk"
             ) from over

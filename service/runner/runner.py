@@ -23,7 +23,7 @@ from farfield.oracles.leftovers import reap_leftovers
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.campaign.continuous import Earlier, taken_back
 from farfield.service.campaign.decision import Answer, Decision, Stop
-from farfield.service.proposals.cost import cost_from_json
+from farfield.service.proposals.cost import FittedCost, cost_from_json
 from farfield.service.runner.buying import Buying
 from farfield.service.runner.diary import Diary
 from farfield.service.runner.halting import Halting, Result
@@ -83,14 +83,14 @@ class Runner:
         self.tenure = Tenure(config, oracle, self.claims, self.diary, accept_version=accept_version)
         self.losses = Losses(self.claims, self.sending, self.diary, self.tenure.ingest)
         self.halting = Halting(self.record, config.budget, self.losses, self.diary)
-        self.campaign = self._session = 0
+        self.campaign = 0
+        self._session: Session
         self.buying = Buying(self.record, 0)
         self._swept = 0.0
-        self._came = self._since = 0
+        self._came = 0
         self._decided = time.monotonic()
         self._back: list[Return] = []
         self._lease_seconds = LEASE_BEATS * config.database.heartbeat
-        self._reached = float("-inf")  # since when the database has been there again
 
     def drain(self, reason: str) -> None:
         """Finish the calls in flight, buy nothing new, then return."""
@@ -108,7 +108,7 @@ class Runner:
         cluster is unfit) and what the loop raises; all that was bought is in the record.
         """
         with threadpool_limits(1), Session(self.claims, beat=self.config.database.heartbeat) as session:
-            self._session = session.id
+            self._session = session
             reap_leftovers()
             self.campaign = self.tenure.take(session.id, self.fingerprint)
             try:
@@ -147,8 +147,8 @@ class Runner:
 
     def _after_outage(self, what: str) -> None:
         self.diary.note("database", what)
-        self.claims.withdraw_strays(self._session, self.sending.attempts)
-        self._reached = time.monotonic()
+        self._session.steady.restart()
+        self.claims.withdraw_strays(self._session.id, self.sending.attempts)
 
     def _rounds(self) -> Result:
         stored = read_decisions(self.record, self.campaign)
@@ -166,12 +166,13 @@ class Runner:
                     self._wind_up()
                     return self._end(Result(asked.reason, asked.converged, asked.exit_code))
                 self.record.store_decision(self.campaign, asked)
-                self._since, self._decided = 0, time.monotonic()
+                self._decided = time.monotonic()
                 pending = asked
                 self._take_back([asked])
             self.listener.decided(pending)
+            before = self.buying.settled
             self._add(pending)
-            if (halt := self._settle(loop, pending)) is not None:
+            if (halt := self._settle(loop, pending, before)) is not None:
                 return self._end(halt)
             self.diary.copy(withdraw_asked(self.record, self.campaign, loop))
             told, still = self._answers(pending), set[int]()
@@ -189,7 +190,8 @@ class Runner:
 
     def _add(self, decision: Decision) -> None:
         cost = cost_from_json(decision.cost_model)
-        self.buying.add(decision, lambda p: cost(len(p.atoms), p.role))
+        timed = isinstance(cost, FittedCost) and cost.timed
+        self.buying.add(decision, lambda p: cost(len(p.atoms), p.role), timed=timed)
 
     def _conclude(self, loop: LoopLike, decision: Decision, told: Sequence[Answer], earlier: Earlier = ()) -> None:
         """Write down what the loop made of the answers to `decision`."""
@@ -199,11 +201,12 @@ class Runner:
         seconds = self.record.charge(self.campaign, decision.number).core_seconds
         self.listener.concluded(decision, loop.estimate(), seconds)
 
-    def _settle(self, loop: LoopLike, decision: Decision) -> Result | None:
-        """Buy what is missed until the next decision is due; None then, or why the run halts."""
+    def _settle(self, loop: LoopLike, decision: Decision, before: int) -> Result | None:
+        """Buy what is missed until the next decision is due; None then, or why the run halts. `before`: what had been
+        settled when this decision was made."""
         needs = {(decision.number, k) for k in loop.needs(decision)} if self._continuous else set()
         while self.buying.unsettled or self.sending.in_flight or self._back:
-            due = self._since >= self.config.decisions.after
+            due = self.buying.settled - before >= self.config.decisions.after
             late = time.monotonic() - self._decided >= 60 * self.config.decisions.every
             if self._continuous and (due or late) and needs.isdisjoint(self.buying.unsettled):
                 break
@@ -286,7 +289,6 @@ class Runner:
                 self._swept = 0.0
             self._back.pop(0)
             self._came += 1
-            self._since += 1
         self.buying.look(calculations)
         if self._came >= ROLL_UP:
             self._came = 0
@@ -303,32 +305,37 @@ class Runner:
         room = min(self.sending.room(), self.halting.room(self.sending.in_flight))
         if room <= 0:
             return
-        chosen = self.buying.take(room, self.sending.calculations)
+        chosen = self.buying.take(room, {*self.sending.calculations, *self.losses.fates.held})
         if not chosen:
             return
-        attempts = self.claims.new_attempts(self.campaign, [(m.calculation, m.kinds) for _, m in chosen])
+        wanted = [(m.calculation, m.kinds) for _, m in chosen]
+        attempts = self.claims.new_attempts(self.campaign, wanted, self._session.id, self.config.cluster.cores)
         taken = set()
         for attempt, (place, m) in zip(attempts, chosen, strict=True):
             if attempt is None:  # another campaign was first: its answer is for all
                 taken.add(m.calculation)
                 continue
             atoms = self.buying.proposal(place).atoms
-            order = order_for(self.config, self.fingerprint, attempt, m.calculation, atoms, m.kinds, m.failures)
-            self.sending.submit(order, self.buying.cost(place))
+            known = self.buying.core_seconds(place)
+            order = order_for(self.config, self.fingerprint, attempt, m.calculation, atoms, m.kinds, m.failures, known)
+            if not self.sending.submit(order, self.buying.priority(place)):
+                taken.add(m.calculation)
         self.buying.look(taken)
 
     def _sweep(self) -> None:
         """Free what dead or silent processes hold, have the cluster tended, see whether the campaign is ours still."""
         self.buying.glance(self.sending.calculations)
+        if judged := self.losses.judge():
+            self.buying.look(judged)
         if time.monotonic() - self._swept < SWEEP_SECONDS:
             return
         self._swept = time.monotonic()
         lost = self.claims.release_dead(*this_host())
-        if time.monotonic() - self._reached > self._lease_seconds:  # while it was away nobody could give a sign of life
-            silent = self.claims.expire(self._lease_seconds)
-            if silent:
-                self.sending.give_up(silent)
+        if silent := self.claims.expire(self._lease_seconds, self.campaign, self._session.heard):
+            self.sending.give_up(silent)
             lost += silent
+        self.losses.expired(lost)
+        self.sending.hear(self._lease_seconds)
         if stranded := self.sending.stranded():
             self.buying.look(set(stranded))
         for text in self.cluster.tend():

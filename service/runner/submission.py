@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from farfield.db.claims import Claims
+from farfield.errors import CampaignError
 from farfield.service.runner.cluster import Cluster, host_of
 from farfield.service.runner.nodes import Nodes
 from farfield.service.runner.task import Order, Report, perform
@@ -39,13 +40,15 @@ SAID = {"finished": "finished", "superseded": "finished", "failed": "failed"}
 @dataclass(frozen=True)
 class Return:
     """A task that came back: what it said (`task.Outcome`), "killed" with its worker, "raised" (it could not be run),
-    or "lost" (its scheduler went, which says nothing of worker or task). `worker`: its address, where that is known."""
+    or "lost" (its scheduler went, which says nothing of worker or task). `worker`: its address, where that is known;
+    `nanny`: its nanny's, where it died and had one."""
 
     attempt: int
     calculation: str
     outcome: str
     message: str = ""
     worker: str = ""
+    nanny: str = ""
 
 
 class Submission:
@@ -83,23 +86,38 @@ class Submission:
             return 0
         return AHEAD * self.cluster.slots() - self.in_flight
 
-    def send(self, order: Callable[[int], Order], calculation: str, campaign: int, kinds: tuple[str, ...]) -> int:
-        """Insert a new attempt as waiting, then submit its task; `order` makes the task's order from the attempt."""
-        attempt = self.claims.new_attempt(calculation, campaign, kinds)
-        self.submit(order(attempt))
+    def send(
+        self,
+        order: Callable[[int], Order],
+        calculation: str,
+        campaign: int,
+        kinds: tuple[str, ...],
+        session: int,
+        cores: int = 1,
+    ) -> int:
+        """Insert a new attempt as waiting, held by `session`, then submit its task; `order` makes the task's order from
+        the attempt, which takes `cores`. Raises CampaignError while the scheduler is away."""
+        attempt = self.claims.new_attempt(calculation, campaign, kinds, session, cores)
+        if not self.submit(order(attempt)):
+            raise CampaignError("the Dask scheduler is away; try again when it is back")
         return attempt
 
-    def submit(self, order: Order, priority: float = 0.0) -> None:
-        """Submit the task of an attempt that is a row already; the higher `priority`, the sooner it starts."""
+    def submit(self, order: Order, priority: float = 0.0) -> bool:
+        """Submit the task of an attempt that is a row already; the higher `priority`, the sooner it starts. While the
+        scheduler is away the attempt is withdrawn instead: False."""
         attempt, calculation = order.attempt, order.calculation
         self.newest = max(self.newest, attempt)
-        key = f"{calculation}-{attempt}"
+        key = _key(calculation, attempt)
         if bound := self.cluster.others(self.nodes.avoided()):
             self._bound[attempt] = frozenset(bound)
         future = self.cluster.submit(perform, order, key, bound, priority)
+        if future is None:
+            self.claims.withdraw(attempt)
+            return False
         self._futures[attempt] = (calculation, future)
         self._keys[calculation] += 1
         future.add_done_callback(lambda _: self._returned.put(attempt))
+        return True
 
     def returns(self, timeout: float) -> list[Return]:
         """What came back; waits up to `timeout` seconds for the first.
@@ -151,15 +169,21 @@ class Submission:
 
         What waits behind them in Dask is withdrawn, to be sent elsewhere.
         """
-        keys = {f"{self._futures[a][0]}-{a}" for a in attempts if a in self._futures}
+        lost = {_key(self._futures[a][0], a): a for a in attempts if a in self._futures}
+        keys = set(lost)
         for worker, queued in self.cluster.processing().items():
-            if keys & set(queued):
-                self.nodes.silent(worker)
+            if theirs := [lost[key] for key in queued if key in lost]:
+                self.nodes.silent(worker, self.claims.holders(theirs))
                 keys |= set(queued)
-        stuck = [a for a, (calculation, _) in self._futures.items() if f"{calculation}-{a}" in keys]
+        stuck = [a for a, (calculation, _) in self._futures.items() if _key(calculation, a) in keys]
         self._cancel([a for a in stuck if a in attempts])
         if behind := [a for a in stuck if a not in attempts]:
             self._cancel(self.claims.withdraw_all(behind))
+
+    def hear(self, lease: float) -> None:
+        """Workers that were silent and give signs of life again get calls again."""
+        if silent := self.nodes.sessions:
+            self.nodes.heard(self.claims.alive(silent, lease))
 
     def stranded(self) -> list[str]:
         """Take back what was bound to workers that are all gone, while there are others; the keys of its calculations.
@@ -175,7 +199,7 @@ class Submission:
         out = []
         for attempt in attempts:
             calculation, future = self._forget(attempt)
-            future.cancel()
+            self.cluster.forget(future)
             out.append(calculation)
         return out
 
@@ -188,6 +212,12 @@ class Submission:
         return self._cancel(self.claims.withdraw_all(asked)) if asked else []
 
 
+def _key(calculation: str, attempt: int) -> str:
+    """The task's name. Dask keeps books by its first word: one entry for all our tasks, where it would keep one for
+    each, and go through them all again and again."""
+    return f"farfield-{calculation}-{attempt}"
+
+
 def _unfinished(attempt: int, calculation: str, future: Future[Report]) -> Return:
     """A task that did not end by itself."""
     if future.status != "error":
@@ -195,7 +225,7 @@ def _unfinished(attempt: int, calculation: str, future: Future[Report]) -> Retur
     fault = future.exception(timeout=10)
     said = " ".join(f"{type(fault).__name__}: {fault}".split())
     if (killer := getattr(fault, "last_worker", None)) is not None:  # distributed.KilledWorker
-        return Return(attempt, calculation, "killed", said, str(killer.address))
+        return Return(attempt, calculation, "killed", said, str(killer.address), str(killer.nanny or ""))
     return Return(attempt, calculation, "raised", said)
 
 
@@ -208,4 +238,6 @@ def _report(future: Future[Report]) -> Report | None:
     try:
         return future.result(timeout=FETCH_SECONDS)
     except (CancelledError, KilledWorker, OSError):  # a time-out is an OSError
+        return None
+    except UnboundLocalError:  # what Dask's `sync` makes of a cancellation
         return None

@@ -11,15 +11,16 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sqlalchemy.exc import DBAPIError
+
 from farfield.db import answers
 from farfield.db.identity import structure_atoms
-from farfield.db.outage import is_full
 from farfield.db.schema import BLAMED
-from farfield.errors import OracleError
+from farfield.errors import OracleError, OracleLoadError, OracleUnfit
 from farfield.oracles import gate
 from farfield.service.runner.logs import log_to
 from farfield.service.runner.session import BEAT_SECONDS
-from farfield.service.runner.worker import Worker, this_worker
+from farfield.service.runner.worker import Worker, forget, this_worker
 
 __all__ = ["Order", "Outcome", "Report", "perform"]
 
@@ -37,10 +38,6 @@ class Report:
     worker: str = ""
 
 
-class Unfit(OracleError):
-    """This worker cannot do the call, and another may."""
-
-
 @dataclass(frozen=True)
 class Order:
     """Everything a worker must know of one attempt; plain values only, since it crosses to other hosts.
@@ -48,7 +45,8 @@ class Order:
     `structure`: canonical bytes of the cell (`db.identity`). `parameters`: of the oracle, whose relative paths count
     from `base`. `fingerprint`: the hash that the campaign was made with. `memory` MB, `wall_time` s, `patience` s.
     `scratch`: folder for answer files and for what is kept of calls; `logs`: for the worker's JSON lines, if any.
-    `beat`: between signs of life, s.
+    `beat`: between signs of life, s. `cores`: that a call is charged for. `expected`: what it should take, s, where
+    that is known.
     """
 
     url: str
@@ -66,14 +64,37 @@ class Order:
     scratch: str
     beat: float = BEAT_SECONDS
     logs: str = ""
+    cores: int = 1
+    expected: float = 0.0
 
 
 def perform(order: Order) -> Report:
-    """Run one attempt in this worker process. Never raises for what the oracle does; that is a row."""
-    worker = this_worker(order.url, order.scratch, order.patience, order.beat)
-    log_to(order.logs, "worker")
-    address, facts = _address(), _facts(order)
-    if worker.lifetime.leaving:
+    """Run one attempt in this worker process. Raises DBAPIError where the database is away for longer than is waited;
+    what else goes wrong is a row or the worker's word, and names the worker, which is suspected first."""
+    from farfield.service.runner.staying import staying
+
+    with staying():
+        return _perform(order)
+
+
+def _perform(order: Order) -> Report:
+    address = _address()
+    try:
+        worker = this_worker(order.url, order.scratch, order.patience, order.beat)
+        log_to(order.logs, "worker")
+    except Exception as fault:  # noqa: BLE001  whatever it lacks (a driver, a folder), another worker may have it
+        return Report("unfit", f"no call can begin on this worker: {_words(fault)}", address)
+    try:
+        return _attempt(worker, order, address)
+    except DBAPIError:
+        forget(worker)  # what it holds is free when its lease runs out; the next one begins with what it has on disk
+        raise
+
+
+def _attempt(worker: Worker, order: Order, address: str) -> Report:
+    """Claim the attempt, ask, deliver. Raises DBAPIError alone."""
+    facts = _facts(order)
+    if not worker.lifetime.holds(order.expected):
         log.info("about to end: not claimed", extra=facts)
         return Report("not claimed", "the worker is about to end", address)
     if (why := worker.full()) is not None:
@@ -86,11 +107,11 @@ def perform(order: Order) -> Report:
     began = time.perf_counter()
     try:
         answer = _ask(worker, order)
-    except (OracleError, OSError) as fault:  # a time-out is both
-        if not (isinstance(fault, OracleError) or is_full(fault)):
-            raise
+        worker.deliver(answer)
+    except DBAPIError:
+        raise
+    except Exception as fault:  # noqa: BLE001  the oracle's failures, and what its host or we ourselves did wrong
         return Report(*_failed(worker, order, fault, time.perf_counter() - began), address)
-    worker.deliver(answer)
     seconds = time.perf_counter() - began
     log.info("finished", extra={**facts, "seconds": seconds})
     worker.lifetime.called(seconds)
@@ -100,7 +121,9 @@ def perform(order: Order) -> Report:
 def _failed(worker: Worker, order: Order, fault: Exception, seconds: float) -> tuple[Outcome, str]:
     """Record that the call failed: what to report, and in which words. The worker is suspected before the task."""
     failure = fault.failure if isinstance(fault, OracleError) else "worker lost"
-    message = str(fault) if (kept := getattr(fault, "kept", None)) is None else f"{fault}; its files are in {kept}"
+    message = str(fault) if isinstance(fault, OracleError) else _words(fault)
+    if (kept := getattr(fault, "kept", None)) is not None:
+        message = f"{message}; its files are in {kept}"
     outcome: Outcome = "failed"
     if order.attempt in worker.cancelled:
         worker.cancelled.discard(order.attempt)
@@ -108,11 +131,16 @@ def _failed(worker: Worker, order: Order, fault: Exception, seconds: float) -> t
         outcome, failure, message = "full", "worker lost", f"{why}; {message}"
     elif failure == "worker lost":
         outcome = "unfit"
-        if not isinstance(fault, Unfit):  # the call may have killed its supervisor: a memory killer at work, say
+        if not isinstance(fault, OracleUnfit):  # the call may have killed its supervisor: a memory killer at work, say
             message = f"{BLAMED}: {message}"
-    worker.fail(order.attempt, failure, message, seconds)
+    worker.fail(order.attempt, failure, message, seconds * order.cores)
     log.warning("%s: %s", outcome, message, extra={**_facts(order), "failure": failure})
     return outcome, message
+
+
+def _words(fault: Exception) -> str:
+    """A fault in one line."""
+    return " ".join(f"{type(fault).__name__}: {fault}".split())
 
 
 def _facts(order: Order) -> dict[str, Any]:
@@ -132,11 +160,15 @@ def _address() -> str:
 
 def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
     """The gated answer of the oracle. Raises OracleError with its failure class."""
-    if (own := worker.fingerprint(order.oracle, order.parameters, order.base)) != order.fingerprint:
-        raise Unfit(
+    try:
+        own = worker.fingerprint(order.oracle, order.parameters, order.base)
+    except OracleLoadError as fault:  # the controller could load it
+        text = f"the oracle cannot be loaded on this worker ({fault}); install it, and its files, on every host"
+        raise OracleUnfit(text) from None
+    if own != order.fingerprint:
+        raise OracleUnfit(
             f"this worker's {order.oracle} is another version ({own[:12]}, not {order.fingerprint[:12]}); "
-            "install the same version of oracle and farfield on every host",
-            failure="worker lost",
+            "install the same version of oracle and farfield on every host"
         )
     atoms = structure_atoms(order.structure)
     gate.admit(atoms)
@@ -145,4 +177,5 @@ def _ask(worker: Worker, order: Order) -> answers.AnswerFile:
         call = f"{order.calculation[:16]}-{order.attempt}"
         observations = sandbox.evaluate(atoms, order.kinds, call=call, gated=True)
         seconds = observations.seconds or time.perf_counter() - began
-    return answers.AnswerFile(order.attempt, order.calculation, worker.session.id, order.kinds, seconds, observations)
+    charge = seconds * order.cores
+    return answers.AnswerFile(order.attempt, order.calculation, worker.session.id, order.kinds, charge, observations)

@@ -11,13 +11,13 @@ from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.outage import is_away
 from farfield.db.progress import TRIED_AGAIN
-from farfield.errors import CampaignError
+from farfield.errors import CampaignInterrupted
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.runner.budgets import FRUITLESS, LIMITED, spent_class
 from farfield.service.runner.diary import Diary
 from farfield.service.runner.host import this_host
 from farfield.service.runner.orders import scratch_of
-from farfield.service.runner.refusal import refuse_change
+from farfield.service.runner.refusal import refuse_change, refuse_second
 from farfield.service.runner.session import LEASE_BEATS
 
 if TYPE_CHECKING:
@@ -71,12 +71,7 @@ class Tenure:
     def _lease(self, campaign: int) -> None:
         self.campaign = self.diary.campaign = campaign
         silence = LEASE_BEATS * self.config.database.heartbeat
-        holder = self.record.lease_campaign(campaign, self.session, silence)
-        if holder is not None:
-            raise CampaignError(
-                f"campaign {self.config.campaign.name} is already run by {holder}; wait for it, or stop it with "
-                "`farfield stop`"
-            )
+        refuse_second(self.config, self.record.lease_campaign(campaign, self.session, silence))
 
     def _try_again(self) -> None:
         """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""
@@ -94,11 +89,15 @@ class Tenure:
                 self.diary.note("answer file", f"{what}: {which}")
 
     def check(self) -> None:
-        """Raises CampaignError where our own lease ran out (a suspended host) and the campaign was taken."""
-        stored = self.record.campaign(self.config.campaign.name)
-        holder = None if stored is None else stored.holder
-        if holder is not None and holder.session != self.session:
-            raise CampaignError(f"campaign {self.config.campaign.name} was taken over by {holder}; this one ends")
+        """Raises CampaignInterrupted where our own lease ran out (a suspended host) and the campaign was taken."""
+        if not self._ours():
+            stored = self.record.campaign(self.config.campaign.name)
+            holder = "another process" if stored is None or stored.holder is None else stored.holder
+            raise CampaignInterrupted(f"campaign {self.config.campaign.name} was taken over by {holder}; this one ends")
+
+    def _ours(self) -> bool:
+        """Whether the campaign is held by this process; another may have taken it, and ended since."""
+        return self.record.wishes(self.campaign).session == self.session
 
     def release(self) -> None:
         """Let go of the campaign."""
@@ -107,7 +106,8 @@ class Tenure:
     def interrupted(self, why: str) -> None:
         """Note it, and let go of the campaign. Where the database is away, its lease runs out by itself."""
         try:
-            self.record.set_campaign_state(self.campaign, "interrupted", why)
+            if self._ours():
+                self.record.set_campaign_state(self.campaign, "interrupted", why)
             self.release()
         except DBAPIError as fault:
             if not is_away(fault):

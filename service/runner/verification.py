@@ -27,6 +27,7 @@ from farfield.service.proposals.verification import rounded
 from farfield.service.runner.budgets import spent_class
 from farfield.service.runner.host import this_host
 from farfield.service.runner.orders import order_for
+from farfield.service.runner.session import LEASE_BEATS, Session
 from farfield.service.runner.submission import Submission
 from farfield.service.runner.task import Order
 
@@ -83,12 +84,18 @@ class Truth:
 
 
 class Buyer:
-    """Buys single calculations of a campaign outside its decisions, one after the other."""
+    """Buys single calculations of a campaign outside its decisions, one after the other; `session` holds them."""
 
     def __init__(
-        self, config: CampaignConfig, database: Database, cluster: Cluster, oracle: Oracle, campaign: int
+        self,
+        config: CampaignConfig,
+        database: Database,
+        cluster: Cluster,
+        oracle: Oracle,
+        campaign: int,
+        session: Session,
     ) -> None:
-        self.config, self.campaign = config, campaign
+        self.config, self.campaign, self.session = config, campaign, session
         self.record, self.claims = Record(database), Claims(database)
         self.sending = Submission(cluster, self.claims)
         self.fingerprint = fingerprint_hash(oracle)
@@ -110,14 +117,24 @@ class Buyer:
             def order(attempt: int, missing: tuple[str, ...] = missing) -> Order:
                 return order_for(self.config, self.fingerprint, attempt, key, atoms, missing, failures)
 
-            attempt = self.sending.send(order, key, self.campaign, missing)
-            while not (back := self.sending.returns(1.0)):
-                continue
-            if back[0].outcome != "finished":
-                self.claims.withdraw(attempt)
-                self.claims.release_dead(*this_host())
+            cores = self.config.cluster.cores
+            attempt = self.sending.send(order, key, self.campaign, missing, self.session.id, cores)
+            if not self._answered(attempt):
                 failure = self.claims.failure(attempt) or "worker lost"
                 failures[failure] = failures.get(failure, 0) + 1
+
+    def _answered(self, attempt: int) -> bool:
+        """Wait for the end of an attempt; whether it brought an answer."""
+        while not (back := self.sending.returns(1.0)):
+            lost = self.claims.release_dead(*this_host())
+            lost += self.claims.expire(LEASE_BEATS * self.session.beat, self.campaign, self.session.heard)
+            if attempt in lost:
+                self.sending.give_up([attempt])
+                return False
+        if back[0].outcome == "finished":
+            return True
+        self.claims.lose(attempt, back[0].message or back[0].outcome)
+        return False
 
 
 def true_errors(loop: Loop, buy: Callable[[Atoms], tuple[float, Array]], estimate: Estimate) -> Truth:

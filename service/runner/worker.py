@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from sqlalchemy.exc import DBAPIError
 from farfield.db import answers
 from farfield.db.claims import Claims
 from farfield.db.engine import open_database
-from farfield.db.outage import NO_ROOM
 from farfield.oracles import registry
 from farfield.oracles.fingerprint import fingerprint_hash
 from farfield.oracles.sandbox import Sandbox
@@ -30,8 +30,9 @@ from farfield.service.runner.session import BEAT_SECONDS, Session
 if TYPE_CHECKING:
     from farfield.service.runner.task import Order
 
-__all__ = ["ROOM", "Worker", "this_worker"]
+__all__ = ["ROOM", "Worker", "forget", "this_worker"]
 
+log = logging.getLogger("farfield.worker")
 
 ROOM = 64 * 1024 * 1024
 """Bytes that must be free where answers go, or no call is begun."""
@@ -41,17 +42,21 @@ class Worker:
     """State of one worker process for one database. One task at a time uses it (workers have one thread)."""
 
     def __init__(self, url: str, scratch: str, patience: float, beat: float = BEAT_SECONDS) -> None:
-        self.url, self.patience = url, patience
+        self.patience = patience
+        self.settings = scratch, patience, beat
         self.lifetime = Lifetime()
-        self.claims = Claims(open_database(url))
-        self.session = Session(self.claims, beat=beat, on_cancel=self._cancel)
         self.folder = _writable(Path(scratch))
         self.cancelled: set[int] = set()
         self._sandbox: tuple[str, Sandbox] | None = None
         self._attempt: int | None = None
-        # what a worker before us could not deliver
-        patiently(lambda: answers.ingest(self.claims, self.folder / "answers"), patience)
         self._fingerprints: dict[str, str] = {}
+        self.claims = Claims(open_database(url))
+        with ExitStack() as undone:
+            undone.callback(self.claims.database.close)
+            self.session = undone.enter_context(Session(self.claims, beat=beat, on_cancel=self._cancel))
+            # what a worker before us could not deliver
+            patiently(lambda: answers.ingest(self.claims, self.folder / "answers"), patience)
+            undone.pop_all()
 
     def claim(self, attempt: int) -> bool:
         """Whether this worker now holds `attempt`."""
@@ -70,8 +75,7 @@ class Worker:
         settings = [order.oracle, order.parameters, order.base, order.wall_time, order.memory]
         key = json.dumps(settings, sort_keys=True)
         if self._sandbox is not None and self._sandbox[0] != key:
-            self._sandbox[1].close()
-            self._sandbox = None
+            self._end_sandbox()
         if self._sandbox is None:
             box = Sandbox(order.oracle, order.parameters, order.wall_time, order.memory, self.folder, base=order.base)
             self._sandbox = (key, box)
@@ -87,12 +91,14 @@ class Worker:
             free = shutil.disk_usage(self.folder).free
         except OSError as fault:
             return f"cannot look at {self.folder} ({fault.strerror})"
+        if not os.access(self.folder, os.W_OK):  # mounted anew and read-only, say
+            return f"cannot write to {self.folder}"
         return None if free >= ROOM else f"only {free / 1e6:.0f} MB are free for answers in {self.folder}"
 
     def deliver(self, answer: answers.AnswerFile) -> None:
         """Write the answer to a file, commit it, delete the file.
 
-        Where the disk is full the database may have room still, and the other way round; an answer that is on neither
+        Where the disk is full or broken the database may be well, and the other way round; an answer that is on neither
         is kept, and tried again, as long as this process lives.
         """
         patience, path = Patience(self.patience), None
@@ -100,15 +106,15 @@ class Worker:
             try:
                 path = path or answers.write(self.folder / "answers", answer)
             except OSError as fault:
-                if fault.errno not in NO_ROOM:
-                    raise
+                log.warning("the answer is on no disk yet: %s", fault)
             try:
                 self.claims.finish_answer(answer)
             except DBAPIError as fault:
                 patience.wait(fault, endless=path is None)
                 continue
             if path is not None:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # a disk that broke since: the file says again what the database knows
+                    path.unlink(missing_ok=True)
             return
 
     def fail(self, attempt: int, failure: str, message: str, core_seconds: float) -> None:
@@ -117,10 +123,20 @@ class Worker:
 
     def close(self) -> None:
         """End the sandbox and the session."""
+        self._end_sandbox()
+        self.session.close()
+        self.claims.database.close()
+
+    def abandon(self) -> None:
+        """Give no more signs of life and end the sandbox; the database, which is away, is not told."""
+        self._end_sandbox()
+        self.session.silence()
+        self.claims.database.close()
+
+    def _end_sandbox(self) -> None:
         if self._sandbox is not None:
             self._sandbox[1].close()
             self._sandbox = None
-        self.session.close()
 
     def _cancel(self, attempts: frozenset[int]) -> None:
         """In the heartbeat thread: kill the running call when it is among `attempts`."""
@@ -134,14 +150,33 @@ _lock = threading.Lock()
 
 
 def this_worker(url: str, scratch: str, patience: float, beat: float = BEAT_SECONDS) -> Worker:
-    """The state of this worker for the database at `url`, made on first use; a worker has one thread of its own."""
+    """The state of this worker for the database at `url`, made on first use; a worker has one thread of its own.
+
+    Made anew where another campaign, which keeps its files elsewhere or has other deadlines, uses the same worker.
+    """
     key = url, threading.get_ident()
+    if key in _workers and _workers[key].settings != (scratch, patience, beat):
+        old = _workers[key]
+        _drop(key)
+        old.close()
     if key not in _workers:
         worker = patiently(lambda: Worker(url, scratch, patience, beat), patience)
         atexit.register(worker.close)
         with _lock:
             _workers[key] = worker
     return _workers[key]
+
+
+def forget(worker: Worker) -> None:
+    """The next call on this thread makes a new one, which delivers what this one has left on disk."""
+    for key in [k for k, w in _workers.items() if w is worker]:
+        _drop(key)
+    worker.abandon()
+
+
+def _drop(key: tuple[str, int]) -> None:
+    with _lock:
+        atexit.unregister(_workers.pop(key).close)
 
 
 def _writable(folder: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +14,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from farfield.db.claims import Claims
+from farfield.db.engine import open_database
+from farfield.db.record import Record
+from farfield.oracles import registry
+from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cli.app import app
+from farfield.service.runner.session import Session
 
 CAMPAIGN = """
 [campaign]
@@ -198,3 +206,21 @@ def test_an_oracle_of_no_package_is_refused_before_a_file_is_written(tmp_path: P
         "'package.module:Class'\n",
     )
     assert not (tmp_path / "c.toml").exists()
+
+
+def test_a_second_start_is_refused_before_a_cluster_is_asked_for(tmp_path: Path) -> None:
+    """A batch system would have taken all its jobs by then; here nobody answers at the scheduler's address."""
+    file = tmp_path / "c.toml"
+    file.write_text(CAMPAIGN + '[cluster]\nscheduler = "tcp://127.0.0.1:1"\n', encoding="utf-8")
+    config = CampaignConfig.load(file)
+    config.folder.mkdir()
+    with open_database(config.database_url, create=True) as database, Session(Claims(database)) as session:
+        record, oracle = Record(database), registry.load(config.oracle.name)
+        campaign = record.create_campaign("c", json.loads(config.to_json()), oracle.fingerprint())
+        assert record.lease_campaign(campaign, session.id) is None
+        done = farfield("run", "c.toml", cwd=tmp_path)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert f"already run by process {os.getpid()}" in done.err
+        assert "farfield stop" in done.err
+    done = farfield("run", "c.toml", cwd=tmp_path)
+    assert "no Dask scheduler answers" in done.err

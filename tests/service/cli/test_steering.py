@@ -15,6 +15,9 @@ import pytest
 from slow_emt import campaign_file, started
 from typer.testing import CliRunner, Result
 
+from farfield.db.claims import Claims
+from farfield.db.engine import open_database
+from farfield.db.record import Record
 from farfield.service.cli.app import app
 
 
@@ -38,9 +41,9 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 class Run:
     """A run of `farfield run` and where to ask after it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
-        self.file = campaign_file(folder, "steered")
+        self.file = campaign_file(folder, "steered", **options)
         self.place = ("--database", str(folder / "steered" / "campaign.db"), "--campaign", "steered")
         self.process = started(self.file)
 
@@ -111,6 +114,46 @@ def test_a_run_is_paused_watched_resumed_and_stopped_from_outside(run: Run) -> N
     lines = [json.loads(line) for path in logs.values() for line in path.read_text(encoding="utf-8").splitlines()]
     assert all({"time", "level", "source", "message", "host", "pid"} <= set(line) for line in lines)
     assert {line["attempt"] for line in lines if line["message"] == "finished"} >= {1, 2}
+
+
+def test_ctrl_c_after_a_stop_from_elsewhere_is_the_first(tmp_path: Path) -> None:
+    """Whoever sits at the terminal does not know of the stop, and loses no call by it."""
+    with Run(tmp_path, seconds=15.0) as run:
+        until(lambda: run.status()["running"] >= 1)
+        call(tmp_path, "stop", *run.place)
+        assert run.status()["state"] == "stopping"
+        until(lambda: "calls in flight finish" in call(tmp_path, "log", *run.place, "--kind", "stopping").stdout)
+        assert run.status()["running"] >= 1, "the call was over before Ctrl-C"
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(timeout=60) == 0
+        assert run.status()["state"] == "drained"
+        assert not any(s.startswith("failed") for s in run.status()["by_state"])
+
+
+def test_a_running_call_is_cancelled_in_its_worker_and_asked_anew(tmp_path: Path) -> None:
+    """Long before it would have ended; and a controller that runs hears of the retry."""
+    with Run(tmp_path, seconds=300.0, more="[database]\nheartbeat = 1\n") as run:
+        until(lambda: run.status()["running"] == 2, 120)
+        with open_database(f"sqlite:///{tmp_path / 'steered' / 'campaign.db'}") as database:
+            claims, stored = Claims(database), Record(database).campaign("steered")
+            assert stored is not None
+            lease, other = claims.leases(stored.id)
+            query = f"key={lease.calculation}"
+            assert call(tmp_path, "cancel", query, *run.place, "--yes").exit_code == 0
+            until(lambda: claims.states([lease.attempt]) == {lease.attempt: "withdrawn"})
+            assert run.status()["by_state"]["withdrawn"] == 1  # it had begun, so it is charged
+            assert call(tmp_path, "retry", query, *run.place).exit_code == 0
+
+            def anew() -> bool:
+                """Whether it runs; else what runs in its place makes room."""
+                now = [x.calculation for x in claims.leases(stored.id) if x.calculation != other.calculation]
+                if lease.calculation not in now:
+                    for key in now:
+                        call(tmp_path, "cancel", f"key={key}", *run.place, "--yes")
+                return lease.calculation in now
+
+            until(anew, 120)
+        assert run.process.poll() is None
 
 
 def test_a_pause_stays_through_a_restart(tmp_path: Path) -> None:

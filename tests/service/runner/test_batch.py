@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import dask_jobqueue
 import pytest
+from ase.build import bulk
 
 from farfield.errors import ConfigError
 from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.campaign.config import CampaignConfig
+from farfield.service.runner import lifetime
 from farfield.service.runner.batch import batch
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.jobscript import arguments
-from farfield.service.runner.lifetime import ENDS, Lifetime
+from farfield.service.runner.lifetime import ENDS, LASTS, Lifetime
+from farfield.service.runner.orders import order_for
 
 
 def script(folder: Path, **keys: object) -> list[str]:
@@ -69,6 +73,10 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path, monk
     section = ClusterSection(kind="slurm")
     with pytest.raises(ConfigError, match="PostgreSQL"), connect(section, one_host=True):
         pass
+    with pytest.raises(ConfigError, match=r"job of cluster\.wall_time 1 h holds no call of oracle\.wall_time 3600"):
+        CampaignConfig.from_mapping({"cluster": {"kind": "slurm", "wall_time": 1}})
+    # one that was stored before this was checked can be compared with, and so be mended
+    CampaignConfig.from_mapping({"cluster": {"kind": "slurm", "wall_time": 1}}, checked=True)
     with pytest.raises(ConfigError, match=r"cluster\.memory 4000 MB"):
         CampaignConfig.from_mapping({"cluster": {"kind": "slurm", "memory": 4000}})
     for wrong in ({"environment": ["a\nb"]}, {"queue": "a b"}, {"minimum": 5, "workers": 2}, {"tls_ca": "ca.pem"}):
@@ -89,3 +97,34 @@ def test_a_worker_leaves_when_another_call_like_its_longest_would_not_fit(monkey
     assert not late.leaving  # it takes the first call, as long as its job lives
     late.called(0.0)
     assert late.leaving
+
+
+def test_a_worker_takes_no_call_that_is_known_not_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is young: then no other has more time to offer."""
+    monkeypatch.delenv(ENDS, raising=False)
+    assert Lifetime().holds(1e9)
+    now = time.time()
+    monkeypatch.setenv(ENDS, f"{now + 1000}")
+    worker = Lifetime()
+    assert worker.holds(5000)
+    clock = time.monotonic()
+    monkeypatch.setattr(lifetime.time, "monotonic", lambda: clock + 600)
+    assert worker.holds(0)
+    assert worker.holds(300)
+    assert not worker.holds(390)
+    assert worker.leaving
+    assert not worker.holds(0)  # what waits behind goes elsewhere
+    monkeypatch.setenv(ENDS, f"{time.time() + 1000}")
+    monkeypatch.setenv(LASTS, "10000")
+    assert not Lifetime().holds(5000)  # a worker started anew late in its job
+
+
+def test_a_call_that_is_tried_again_gets_no_more_than_its_job_has() -> None:
+    atoms, failures = bulk("Cu"), {"timed out": 1, "out of memory": 1}
+    given = {"oracle": {"wall_time": 3000, "memory": 4000}}
+    there = CampaignConfig.from_mapping({**given, "cluster": {"kind": "slurm", "wall_time": 1.2, "memory": 5000}})
+    here = CampaignConfig.from_mapping(given)
+    wide, bound = (order_for(c, "", 1, "", atoms, ("E",), failures) for c in (here, there))
+    assert (wide.wall_time, wide.memory) == (6000, 8000)
+    assert 3000 < bound.wall_time < 1.2 * 3600
+    assert 4000 < bound.memory < 5000

@@ -21,6 +21,7 @@ from tiny import until
 
 from farfield.errors import CampaignError
 from farfield.service.campaign.config import ClusterSection
+from farfield.service.runner import cluster as cluster_module
 from farfield.service.runner.cluster import Local
 from farfield.service.runner.clusters import connect
 
@@ -113,7 +114,7 @@ def test_nobody_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         port = s.getsockname()[1]
     section = ClusterSection(scheduler=f"tcp://127.0.0.1:{port}")
     with (
-        pytest.raises(CampaignError, match="dask worker --nthreads 1") as fault,
+        pytest.raises(CampaignError, match=r"dask worker tcp://\S+ --nthreads 1") as fault,
         connect(section, one_host=True),
     ):
         pass
@@ -143,6 +144,24 @@ def test_a_local_cluster_that_cannot_start_workers_ends_the_campaign(monkeypatch
                 assert until(lambda: bool(cluster.tend()) and False, 60)
         finally:
             spawn.set_executable(before)
+
+
+@pytest.mark.parametrize("status", ["closed", "connecting"])
+def test_a_client_that_has_given_up_its_own_scheduler_is_replaced(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that is overrun the connection within one process breaks too; the run would wait for ever. A fault in
+    the midst of Dask's own attempt to come back leaves its client connecting for good."""
+    monkeypatch.setattr(cluster_module, "HANGING_SECONDS", -1.0)
+    with connect(ClusterSection(workers=1), one_host=True) as cluster:
+        if status == "closed":
+            cluster.client.close()
+        else:
+            cluster.client.status = status
+        assert cluster.slots() == 0
+        cluster.tend()
+        assert cluster.slots() == 1
+        future = cluster.submit(sum, [1, 2], "three")
+        assert future is not None
+        assert future.result(timeout=120) == 3
 
 
 def test_a_scheduler_that_comes_back_is_found_again(tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from daemons import daemons
+from postgres import Server
 from processes import comes_to, ends
 from slow_emt import campaign_file, started
 from sqlalchemy import func, select
 
 from farfield.db import schema
+from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
 from farfield.errors import FarfieldError
@@ -71,14 +76,51 @@ def test_three_kills_of_the_controller_lose_nothing_and_the_campaign_replays(tmp
         holds(config, database, oracle, stored.id, lost=6)
 
 
+def test_faults_of_the_cluster_and_the_database_lose_nothing(server: Server, tmp_path: Path) -> None:
+    with daemons(tmp_path / "dask") as cluster, open_database(server.url, create=True) as database:
+        for _ in range(2):
+            cluster.worker()
+        more = f'[cluster]\nscheduler = "{cluster.address}"\n'
+        more += '[decisions]\nrounds = "continuous"\nspeculation = 0.5\n[surrogate]\nlevel = 0\n'
+        file = campaign_file(tmp_path, "busy", seconds=0.5, url=server.url, more=more)
+        output, process = file.with_suffix(".txt"), started(file)
+
+        def worker() -> None:
+            leases = Claims(database).leases(1)
+            pids = [x.holder.pid for x in leases if x.holder is not None]
+            os.kill(pids[0], signal.SIGKILL)
+
+        try:
+            for stage, fault in ((3, worker), (7, cluster.scheduler.kill), (11, lambda: server.restart("immediate"))):
+                comes_to(process, lambda stage=stage: count(database) >= stage and under_way(database), output)
+                assert process.poll() is None, output.read_text(encoding="utf-8")
+                fault()
+            assert ends(process, output) == 0, output.read_text(encoding="utf-8")
+        finally:
+            process.kill()
+            process.wait(timeout=60)
+        config = CampaignConfig.load(file)
+        oracle = registry.load(config.oracle.name, config.oracle.parameters, config.base)
+        holds(config, database, oracle, 1, lost=3)
+
+
+def under_way(database: Database) -> bool:
+    return any(x.holder is not None for x in Claims(database).leases(1))
+
+
+def count(database: Database) -> int:
+    """Attempts that brought a label so far."""
+    with database.read() as connection:
+        return connection.scalars(select(func.count()).where(schema.attempt.c.state == "finished")).one()
+
+
 def finished(path: Path) -> int:
     """Attempts that brought a label so far; -1 before there is a database."""
     if not path.exists():
         return -1
     try:
-        with open_database(f"sqlite:///{path}", readonly=True) as database, database.read() as connection:
-            a = schema.attempt.c
-            return connection.scalars(select(func.count()).where(a.state == "finished")).one()
+        with open_database(f"sqlite:///{path}", readonly=True) as database:
+            return count(database)
     except FarfieldError:
         return -1  # the tables are being made
 

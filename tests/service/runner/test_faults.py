@@ -3,10 +3,12 @@ is left over, and the same is bought as if nothing had happened (decision A1).""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +20,13 @@ from places import another_host, fill, namespace, small_disk
 from processes import gone
 from required import absent
 from sqlalchemy import func, select
-from tiny import HEARTBEAT, Decided, Tiny, law, until, working_for
+from tiny import HEARTBEAT, Decided, Tiny, environment, law, until, working_for
 
 from farfield.db import schema
+from farfield.db.claims import Claims
 
 LEASE = 4 * HEARTBEAT
+pytestmark = pytest.mark.counts
 
 
 def after(fault: str, tiny: Tiny, acknowledged: set[tuple[str, str, float]]) -> None:
@@ -40,11 +44,35 @@ def strike(tiny: Tiny, process: subprocess.Popen[bytes], what: str) -> None:
         _, worker = tiny.one_running(process)
         targets = [worker] if what == "worker" else below(worker)[what]
         if targets and any(pid == worker for _, pid in tiny.running()):
-            for pid in targets:
-                os.kill(pid, signal.SIGKILL)
+            try:
+                for pid in targets:
+                    os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # the call was over in between
             assert gone(targets)
             return
     raise AssertionError(f"no {what} to kill\n{tiny.output()}")
+
+
+def test_a_call_in_flight_outlives_its_scheduler(server: postgres.Server, tmp_path: Path) -> None:
+    """It takes longer than Dask waits for a task of a worker that has lost its scheduler."""
+    with daemons(tmp_path) as cluster:
+        cluster.worker(TINY_SECONDS="34")
+        tiny = Tiny(tmp_path / "waiting", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+        process = tiny.run()
+        try:
+            attempt, _ = tiny.one_running(process)
+            cluster.scheduler.kill()
+            database = tiny.database()
+            assert database is not None
+            claims = Claims(database)
+            assert until(lambda: claims.states([attempt]) != {attempt: "running"}, 120)
+            assert claims.states([attempt]) == {attempt: "finished"}
+            assert process.poll() is None  # the controller waits for the new scheduler, and has it by now
+        finally:
+            process.kill()
+            process.wait()
+            tiny.close()
 
 
 def test_processes_of_one_host(calm: Decided, tmp_path: Path) -> None:
@@ -170,11 +198,19 @@ def test_a_node_that_kills_several_calls_is_avoided(
     tiny.close()
 
 
+def steer(prefix: list[str], url: str, *words: str) -> str:
+    """What a verb says on another host, which knows the campaign by its database alone."""
+    command = [*prefix, sys.executable, "-m", "farfield", *words, "--database", url, "--campaign", "tiny"]
+    done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_controller_moves_to_another_host(
     calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
 ) -> None:
-    """Its own host is gone, so nobody there can say that it is dead: the lease runs out."""
-    elsewhere = another_host("elsewhere")
+    """Its own host is gone, so nobody there can say that it is dead: the lease runs out. A third host steers it."""
+    elsewhere, third = another_host("elsewhere"), another_host("third")
     cluster.worker()
     cluster.worker()
     tiny = Tiny(tmp_path / "moving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
@@ -186,7 +222,11 @@ def test_a_controller_moves_to_another_host(
     process.wait()
     running = {attempt for attempt, _ in tiny.running()}
     time.sleep(LEASE)
-    tiny.ended(tiny.run(prefix=elsewhere))
+    steer(third, server.url, "pause")  # before it goes on, or it might be over
+    process = tiny.run(prefix=elsewhere)
+    assert json.loads(steer(third, server.url, "status", "--json"))["state"] == "paused"
+    steer(third, server.url, "resume")
+    tiny.ended(process)
     cluster.close()
     counts = law(tiny, calm, acknowledged)
     print(f"controller on another host: {counts}")

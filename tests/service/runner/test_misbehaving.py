@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from loops import Unlearned
 from processes import soon, working_in
 from sqlalchemy import select
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from farfield.db.record import Record
 from farfield.oracles import registry
 from farfield.oracles.emt import EMTOracle
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.campaign.decision import Answer, Decision, Proposal, Stop
 from farfield.service.cli.app import app
 from farfield.service.runner.budgets import ATTEMPTS, FRUITLESS
 from farfield.service.runner.cluster import Cluster
@@ -46,10 +47,8 @@ EXPECTED = {
 """The failure class in which a calculation ends, by the mood of its oracle, in the order of `misbehaving.MOODS`."""
 
 
-class Once:
+class Once(Unlearned):
     """A loop of one decision that keeps what it is told."""
-
-    surrogate = None
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
@@ -63,18 +62,6 @@ class Once:
 
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.told = list(answers)
-
-    def estimate(self) -> None:
-        return None
-
-    def derived(self) -> list[DerivedForceConstants]:
-        return []
-
-    def notes(self) -> list[Note]:
-        return []
-
-    def withdraw(self, calculations: Collection[str]) -> int:
-        return 0
 
 
 def cell(mood: int, seed: int = 0) -> Atoms:

@@ -28,12 +28,30 @@ def test_one_call_that_kills_every_worker_makes_no_host_suspect() -> None:
     assert not seen.avoided()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_calls_that_waited_behind_one_that_kills_its_worker_do_not_count(order: tuple[int, int]) -> None:
+    seen = Nodes()
+    for k in range(4):  # the worker comes back under another address
+        for which in order:
+            assert not seen.lost(f"tls://10.0.0.1:{k}", "the killer" if which == 0 else f"c{k}", began=which == 0)
+    assert not seen.avoided()
+    seen = Nodes()
+    for k in range(SUSPECT):  # a host whose workers end before any call begins
+        seen.lost(f"tls://10.0.0.1:{k}", f"c{k}", began=False)
+    assert seen.avoided() == {"10.0.0.1"}
+
+
 def test_a_silent_worker_gets_nothing_until_it_speaks() -> None:
     seen = Nodes()
-    seen.silent(BAD)
+    seen.silent(BAD, [7])
     assert seen.avoided() == {BAD}
     seen.worked(BAD)
     assert not seen.avoided()
+    seen.silent(BAD, [7])
+    seen.silent(GOOD, [8])
+    assert seen.sessions == {7, 8}
+    seen.heard([7])  # no call came back, for they were all sent elsewhere: its heartbeat is enough
+    assert seen.avoided() == {GOOD}
 
 
 def test_a_full_disk_rests_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,29 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from loops import Unlearned
+from sqlalchemy import update
 
+from farfield.db import schema
 from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
 from farfield.errors import CampaignError
 from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig, ClusterSection
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.campaign.decision import Answer, Decision, Proposal, Stop
+from farfield.service.runner import session as session_module
 from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.clusters import connect
+from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Progress, Silent
 from farfield.service.runner.recording import read_decisions
 from farfield.service.runner.runner import Runner
-from farfield.service.runner.session import Session
+from farfield.service.runner.session import BEAT_SECONDS, LEASE_BEATS, Session
 
 
-class ListLoop:
+class ListLoop(Unlearned):
     """Hands out decisions from a list and keeps what it is told."""
-
-    surrogate = None
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions = list(decisions)
@@ -52,18 +55,6 @@ class ListLoop:
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
         assert decision.number == len(self.told)
         self.told.append(list(answers))
-
-    def estimate(self) -> None:
-        return None
-
-    def derived(self) -> list[DerivedForceConstants]:
-        return []
-
-    def notes(self) -> list[Note]:
-        return []
-
-    def withdraw(self, calculations: Collection[str]) -> int:
-        return 0
 
 
 def decision(number: int, cells: Sequence[Atoms], kinds: tuple[str, ...] = ("E", "F", "V")) -> Decision:
@@ -221,6 +212,19 @@ def test_a_second_controller_is_refused(bench: Bench) -> None:
     assert bench.runner(ListLoop([decision(0, cells(5, 1))])).run().converged
 
 
+def test_who_was_overtaken_leaves_the_campaign_as_it_is(bench: Bench) -> None:
+    """Another took it while this host was suspended, and has ended since."""
+    runner = bench.runner(ListLoop([decision(0, cells(5, 1))]))
+    assert runner.run().converged
+    with pytest.raises(CampaignError, match="taken over by another process"):
+        runner.tenure.check()
+    runner.tenure.interrupted("too late")
+    with bench.database() as database:
+        stored = Record(database).campaign("campaign")
+    assert stored is not None
+    assert stored.state == "converged"
+
+
 def test_other_settings_are_refused_on_resume(bench: Bench) -> None:
     bench.runner(ListLoop([])).run()
     with pytest.raises(CampaignError, match=r"target\.size"):
@@ -243,7 +247,7 @@ from ase.calculators.emt import EMT
 
 class Slow(EMT):
     def calculate(self, *args, **kwargs):
-        time.sleep(2.0)
+        time.sleep(3.0)
         super().calculate(*args, **kwargs)
 """
 
@@ -252,7 +256,7 @@ def test_a_call_that_ran_out_of_time_gets_twice_as_much(tmp_path: Path, monkeypa
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 1.5}
+    section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 2.5}
     with connect(ClusterSection(workers=1), one_host=True) as cluster:
         bench = Bench(tmp_path, cluster)
         loop = ListLoop([decision(0, cells(11, 1), ("E",))])
@@ -271,7 +275,6 @@ def test_another_version_of_the_oracle_is_refused_by_name(bench: Bench, monkeypa
 
 def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
     from farfield.db import answers
-    from farfield.service.runner.host import this_host
 
     group = cells(7, 1)
     loop = ListLoop([decision(0, group)])
@@ -350,14 +353,13 @@ def test_an_answer_on_disk_of_a_worker_that_died_is_not_bought_again(bench: Benc
     assert loop.told[0][0].energy == observed.values["E"]
 
 
-def test_a_worker_that_cannot_write_its_answer_ends_the_call_not_the_campaign(bench: Bench) -> None:
-    """Its session lives on, so no lease would ever run out: the attempt is given up when its task raises."""
+def test_a_worker_that_cannot_write_its_answer_to_a_file_tells_the_database(bench: Bench) -> None:
     (bench.folder / "scratch").mkdir()
     (bench.folder / "scratch" / "answers").write_text("a file where the folder should be")
     loop = ListLoop([decision(0, cells(9, 1))])
     bench.runner(loop).run()
-    assert loop.told[0][0].failure == "worker lost"
-    assert set(attempts(bench)) == {"failed: worker lost"}
+    assert loop.told[0][0].energy is not None
+    assert attempts(bench) == {"finished": 1}
 
 
 def test_a_campaign_that_ended_without_answers_tries_again_when_it_is_resumed(bench: Bench) -> None:
@@ -366,13 +368,56 @@ def test_a_campaign_that_ended_without_answers_tries_again_when_it_is_resumed(be
             failed = any(a.failure for told in self.told for a in told)
             return Stop("no answer", False, 1) if failed else super().ask()
 
-    (bench.folder / "scratch").mkdir()
-    (bench.folder / "scratch" / "answers").write_text("a file where the folder should be")
     given = [decision(0, cells(9, 1))]
-    assert bench.runner(Strict(given)).run().exit_code == 1
-    spent = attempts(bench)["failed: worker lost"]
-    (bench.folder / "scratch" / "answers").unlink()
+    assert bench.runner(Strict(given), oracle={"memory": 1}).run().exit_code == 1
+    spent = attempts(bench)["failed: out of memory"]
     mended = Strict(given)
     assert bench.runner(mended).run().converged
     assert mended.told[0][0].energy is not None
-    assert attempts(bench) == {"failed: worker lost": spent, "finished": 1}
+    assert attempts(bench) == {"failed: out of memory": spent, "finished": 1}
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_a_controller_that_could_not_beat_itself_waits_for_signs_of_life(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, suspended: bool
+) -> None:
+    """Its host was suspended, or the database hung: all its own workers seem to have been silent meanwhile, by the
+    database's clock."""
+    runner = bench.runner(ListLoop([decision(0, cells(21, 1))]))
+    assert runner.run().converged
+    clocks = [1000.0, 1000.0]
+    monkeypatch.setattr(session_module, "_clocks", lambda: tuple(clocks))
+
+    def later(seconds: float, mono: float | None = None) -> None:
+        clocks[0] += seconds
+        clocks[1] += seconds if mono is None else mono
+
+    with bench.database() as database, Session(Claims(database), beat=BEAT_SECONDS) as session:
+        record, claims = Record(database), Claims(database)
+        key = record.store_calculation(cells(22, 1)[0], runner.fingerprint)
+        assert record.lease_campaign(runner.campaign, session.id) is None
+        runner.tenure.session, runner._session = session.id, session
+        attempt = claims.new_attempt(key, runner.campaign, ("E",))
+        assert claims.claim(attempt, session.id)
+        s = schema.worker_session
+
+        def state() -> str:
+            """After a look at the leases, by which our own workers have been silent for long."""
+            with database.write() as connection:
+                connection.execute(update(s).where(s.c.id == session.id).values(beat=s.c.beat - 100.0))
+            runner._swept = 0.0
+            runner._sweep()
+            return claims.states([attempt])[attempt]
+
+        def beats(count: int) -> None:
+            for _ in range(count):
+                later(BEAT_SECONDS)
+                session.steady.beat()
+
+        assert state() == "running"  # who lives has two beats' time from the start
+        later(100.0, 0.0 if suspended else None)
+        assert state() == "running"
+        beats(LEASE_BEATS)
+        assert state() == "running"  # a lease has not passed since the first that came through
+        beats(2)
+        assert state() == "failed"

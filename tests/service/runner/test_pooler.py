@@ -1,0 +1,32 @@
+"""A campaign whose controller and workers share a pool of connections to PostgreSQL, which is restarted under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pooler import pooled
+from postgres import Server
+from tiny import Decided, Tiny, law
+
+pytestmark = pytest.mark.counts
+
+
+def test_a_campaign_behind_pgbouncer_outlives_a_restart_of_the_server(
+    server: Server, calm: Decided, tmp_path: Path
+) -> None:
+    with pooled(server) as url:
+        tiny = Tiny(tmp_path / "pooled", "[cluster]\nworkers = 4\n", url)
+        process = tiny.run()
+        tiny.reaches(5, process)
+        acknowledged = tiny.observed()
+        tiny.one_running(process)
+        server.restart("fast")
+        tiny.ended(process)
+        counts = law(tiny, calm, acknowledged)
+        print(f"behind PgBouncer, PostgreSQL restarted: {counts}")
+        assert (
+            counts.states.get("failed: worker lost", 0) <= 4
+        )  # none, unless a worker cannot beat for want of a processor
+        assert "failed: crashed" not in counts.states
+        tiny.close()
