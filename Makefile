@@ -18,7 +18,7 @@ run: $(VENV)/ready
 	$(BIN)/farfield run examples/cu-vacancy.toml
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Faults at random, for as long as you like: ``python benchmarks/soak.py [MINUTES] [SEED]``.
 
-One tiny campaign after the other, on PostgreSQL and a scheduler that outlives controllers; every few seconds something
-is killed, stopped, restarted or cut. After each campaign the laws of decision A1 are checked and the counts printed.
+One tiny campaign after the other, on PostgreSQL and a scheduler that outlives controllers, on a small disk, with a
+worker whose clock is an hour off and one in a network of its own; every few seconds something is killed, stopped,
+restarted, cut or filled. After each campaign the laws of decision A1 are checked and the counts printed. Needs root.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from daemons import Daemons, below, daemons, nanny_of
+from places import fill, namespace, small_disk
 from postgres import Server
 from tiny import HEARTBEAT, Decided, Tiny, law
 
@@ -30,12 +33,22 @@ AT_START = "already run by", "cannot open postgresql", "the database fails"
 """What a controller ends with that is started under the lease of a dead one, or while the database is away."""
 
 
-class Site:
-    """A cluster with a campaign on it, and what may happen to them."""
+OFF = {"FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
-    def __init__(self, tiny: Tiny, cluster: Daemons, server: Server, rng: random.Random) -> None:
-        self.tiny, self.cluster, self.server, self.rng = tiny, cluster, server, rng
-        self.process = tiny.run()
+
+@dataclass
+class Site:
+    """A cluster with a campaign on it, and what may happen to them. `cut` the network of a worker, or mend it."""
+
+    tiny: Tiny
+    cluster: Daemons
+    server: Server
+    disk: Path
+    cut: Callable[[bool], None]
+    rng: random.Random
+
+    def __post_init__(self) -> None:
+        self.process = self.tiny.run()
 
     def faults(self) -> dict[str, Callable[[], None]]:
         """By name."""
@@ -51,6 +64,8 @@ class Site:
             "database, fast": lambda: self.server.restart("fast"),
             "database, immediate": lambda: self.server.restart("immediate"),
             "database, away": self._away,
+            "network": self._network,
+            "disk": self._disk,
         }
 
     def keep_running(self) -> bool:
@@ -60,7 +75,7 @@ class Site:
             return True
         if code == 0:
             return False
-        last = self.tiny.output().splitlines()[-1]
+        last = self.tiny.output().rpartition("\n")[0].rpartition("\n")[2]
         if code == 2 and any(said in last for said in AT_START):
             time.sleep(HEARTBEAT)
         elif code != -signal.SIGKILL:
@@ -95,17 +110,36 @@ class Site:
         time.sleep(self.rng.uniform(1, 8))
         self.server.start()
 
+    def _network(self) -> None:
+        self.cut(True)
+        time.sleep(self.rng.uniform(1, 20))
+        self.cut(False)
+
+    def _disk(self) -> None:
+        fill(self.disk)
+        time.sleep(self.rng.uniform(1, 8))
+        (self.disk / "junk").unlink(missing_ok=True)
+
 
 def campaign(number: int, folder: Path, calm: Decided, rng: random.Random, done: Counter[str]) -> None:
     """One campaign from its start to its end."""
     server = Server()
+    clock = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    off = {} if clock is None else {"LD_PRELOAD": str(clock), **OFF}
+    place = folder / f"campaign-{number}"
+    place.mkdir()
     try:
-        with daemons(folder / f"dask-{number}") as cluster:
-            for _ in range(2):
-                cluster.worker(TINY_SECONDS="1.0")
+        with (
+            namespace() as (inside, here, cut),
+            daemons(folder / f"dask-{number}", here) as cluster,
+            small_disk(place) as disk,
+        ):
+            cluster.worker(TINY_SECONDS="1.0", prefix=inside)
+            cluster.worker(TINY_SECONDS="1.0", **off)
             # a child that is killed looks like a crash of the oracle, which is tried three times: give it no such luck
-            tiny = Tiny(folder / f"campaign-{number}", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
-            site = Site(tiny, cluster, server, rng)
+            sections = f'[cluster]\nscheduler = "{cluster.address}"\ninsecure = true\n'
+            tiny = Tiny(disk / "tiny", sections, server.url)
+            site = Site(tiny, cluster, server, disk, cut, rng)
             children: Counter[str] = Counter()
             while site.keep_running():
                 time.sleep(rng.uniform(*PAUSE))
@@ -113,14 +147,15 @@ def campaign(number: int, folder: Path, calm: Decided, rng: random.Random, done:
                 children[name] += 1
                 site.faults()[name]()
                 done[name] += 1
-        print(f"campaign {number}: {law(tiny, calm)}", flush=True)
-        tiny.close()
+            cluster.close()
+            print(f"campaign {number}: {law(tiny, calm)}", flush=True)
+            tiny.close()
     finally:
         server.close()
 
 
-def main(minutes: float = 10, seed: int = 0) -> None:
-    """Soak for so long."""
+def main(minutes: float = 10, seed: int = 0) -> int:
+    """Soak for so long; the exit code."""
     rng, done = random.Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="farfield-soak-", dir="/tmp") as name:
         folder = Path(name)
@@ -135,7 +170,8 @@ def main(minutes: float = 10, seed: int = 0) -> None:
     print(f"{number} campaigns, {sum(done.values())} faults: {dict(done.most_common())}")
     left = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=False).stdout.split()
     print(f"processes left over: {len(left)}")
+    return int(bool(left))
 
 
 if __name__ == "__main__":
-    main(*(float(x) for x in sys.argv[1:2]), *(int(x) for x in sys.argv[2:3]))
+    sys.exit(main(*(float(x) for x in sys.argv[1:2]), *(int(x) for x in sys.argv[2:3])))

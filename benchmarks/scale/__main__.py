@@ -1,6 +1,6 @@
 """The runner at scale: many workers that sleep, many calculations, against Dask with a bare driver in the same run.
 
-    python benchmarks/scale --workers 1000 --count 100000 --farms 2
+    python benchmarks/scale --workers 1000 --count 100000 --bare 8000 --seconds 25
     python benchmarks/scale --workers 50 --count 2000 --write no
 
 Prints rates, ratios, overhead per calculation, utilisation and memory; --write adds the run to docs/scale.md as a row.
@@ -21,7 +21,7 @@ from pathlib import Path
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "support")]
 
 import dask
 import psutil
@@ -30,7 +30,7 @@ from distributed import Client, LocalCluster
 from farm import QUIET
 from page import Row, add
 from runner_side import measure
-from server import postgres
+from server import cpu, postgres
 from sleeping import MEAN, cells
 
 from farfield.db.engine import open_database
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--count", type=int, default=2000, help="calculations of the runner")
     parser.add_argument("--bare", type=int, help="tasks of the bare run; default as many")
-    parser.add_argument("--farms", type=int, default=2, help="processes that the workers live in")
+    parser.add_argument("--farms", type=int, help="processes that the workers live in; default one for 125")
     parser.add_argument("--seconds", type=float, help="mean time of a call; default such that 30 end per second")
     parser.add_argument("--decision", type=int, default=25000, help="calculations per decision")
     parser.add_argument("--sqlite", action="store_true", help="SQLite in place of PostgreSQL")
@@ -52,9 +52,12 @@ def main() -> int:
     seconds = o.seconds or o.workers / 30
     scale = seconds / MEAN
     dask.config.set(QUIET)
-    with tempfile.TemporaryDirectory(prefix="farfield-scale-", dir=o.folder) as text, _database(o, text) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="farfield-scale-", dir=o.folder) as text,
+        _database(o, text) as (url, server),
+    ):
         folder, work = Path(text), cells(max(o.count, o.bare or 0))
-        with _cluster(o.workers, o.farms) as (client, farms):
+        with _cluster(o.workers, o.farms or max(2, o.workers // 125)) as (client, farms):
             ahead = AHEAD * o.workers
             none = measure_empty(client, min(o.count, 5000), ahead) / min(o.count, 5000)
             print(f"empty tasks {1 / none:.0f} per second", flush=True)
@@ -63,7 +66,7 @@ def main() -> int:
             slept, bare = measure_bare(client, url, sorted(work[:count], key=len, reverse=True), scale, ahead)
             print(f"bare {count / bare:.1f} per second, utilisation {slept / (bare * o.workers):.2f}", flush=True)
             with open_database(url, create=True) as database:
-                before = _cpu(farms)
+                before, stored = _cpu(farms), cpu(server) if server else 0.0
                 found = measure(client, database, work[: o.count], scale, o.decision, o.workers, folder)
                 row = Row(
                     workers=o.workers,
@@ -77,6 +80,7 @@ def main() -> int:
                     empty_rate=1 / none,
                     controller=1e3 * found.controller / found.count,
                     worker=1e3 * (_cpu(farms) - before) / found.count,
+                    server=1e3 * (cpu(server) - stored) / found.count if server else None,
                     peak=found.peak,
                     load=os.getloadavg()[2],
                 )
@@ -87,20 +91,23 @@ def main() -> int:
 
 
 @contextmanager
-def _database(o: argparse.Namespace, folder: str) -> Iterator[str]:
+def _database(o: argparse.Namespace, folder: str) -> Iterator[tuple[str, psutil.Process | None]]:
+    """Its URL, and its server where it has one."""
     if o.sqlite:
-        yield f"sqlite:///{folder}/scale.db"
+        yield f"sqlite:///{folder}/scale.db", None
         return
-    with postgres(o.folder) as url:
+    with postgres(o.folder) as (url, server):
         open_database(url, create=True).close()
-        yield url
+        yield url, server
 
 
 @contextmanager
 def _cluster(workers: int, farms: int) -> Iterator[tuple[Client, list[psutil.Process]]]:
     """A scheduler in this process and `workers` workers in `farms` others."""
     with (
-        LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         share = [workers // farms + (k < workers % farms) for k in range(farms)]

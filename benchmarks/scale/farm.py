@@ -29,7 +29,7 @@ from farfield.service.runner import worker
 
 CONNECTIONS = 8
 QUIET: dict[str, Any] = {
-    "distributed.admin.system-monitor.interval": "60s",  # each worker would read /proc of the one process
+    "distributed.admin.system-monitor.interval": "1d",  # each worker would count the open files of the one process
     "distributed.admin.system-monitor.disk": False,
     "distributed.admin.tick.interval": "60s",  # each worker would look at its loop fifty times a second
     "distributed.admin.tick.cycle": "60s",

@@ -11,7 +11,8 @@ MARK = "<!-- rows -->\n"
 
 @dataclass(frozen=True)
 class Row:
-    """`mean` seconds of a call; rates per second; `controller` and `worker` CPU ms per calculation; `peak` MB of the
+    """`mean` seconds of a call; rates per second; `controller`, `worker` and `server` (the database's; None
+    for SQLite, which has none) CPU ms per calculation; `peak` MB of the
     controller; `load` of the machine over 15 minutes."""
 
     workers: int
@@ -25,6 +26,7 @@ class Row:
     empty_rate: float
     controller: float
     worker: float
+    server: float | None
     peak: float
     load: float
 
@@ -33,6 +35,10 @@ class Row:
         """The runner's rate over the bare one's."""
         return self.rate / self.bare_rate
 
+    @property
+    def _server(self) -> str:
+        return "-" if self.server is None else f"{self.server:.2f}"
+
     def text(self) -> str:
         """For people."""
         return (
@@ -40,7 +46,8 @@ class Row:
             f"{self.rate:.1f} per second ({self.utilisation:.2f} of the workers' time), bare {self.bare_rate:.1f} "
             f"({self.bare_utilisation:.2f}), empty {self.empty_rate:.0f}; to bare {self.ratio:.2f}, "
             f"to empty {self.rate / self.empty_rate:.2f}; controller {self.controller:.2f} ms, workers "
-            f"{self.worker:.2f} ms CPU per calculation; controller {self.peak:.0f} MB; load {self.load:.1f}"
+            f"{self.worker:.2f} ms, database {self._server} ms CPU per calculation; "
+            f"controller {self.peak:.0f} MB; load {self.load:.1f}"
         )
 
     def line(self) -> str:
@@ -57,6 +64,7 @@ class Row:
             f"{self.rate / self.empty_rate:.2f}",
             f"{self.controller:.2f}",
             f"{self.worker:.2f}",
+            self._server,
             f"{self.peak:.0f}",
             f"{self.load:.1f}",
         )

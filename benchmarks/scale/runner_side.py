@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ase import Atoms
+from distributed import Client
+from loops import Unlearned
 from sqlalchemy import func, select
 
 from farfield.db import schema
 from farfield.db.engine import Database
 from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig
-from farfield.service.campaign.decision import Answer, Decision, DerivedForceConstants, Note, Proposal, Stop
+from farfield.service.campaign.decision import Answer, Decision, Proposal, Stop
 from farfield.service.runner.cluster import Cluster
 from farfield.service.runner.runner import Runner
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = ["KINDS", "ListLoop", "Measured", "measure"]
 
 KINDS = ("E", "F", "V")
 
 
-class ListLoop:
+class ListLoop(Unlearned):
     """Hands out cells in decisions of `size`; learns nothing."""
-
-    surrogate = None
 
     def __init__(self, cells: Sequence[Atoms], size: int) -> None:
         self.parts = [cells[k : k + size] for k in range(0, len(cells), size)]
@@ -53,18 +49,6 @@ class ListLoop:
     def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
         self.told += 1
         self.answered += sum(a.energy is not None and a.forces is not None and a.virial is not None for a in answers)
-
-    def withdraw(self, calculations: Collection[str]) -> int:
-        return 0
-
-    def estimate(self) -> None:
-        return None
-
-    def derived(self) -> list[DerivedForceConstants]:
-        return []
-
-    def notes(self) -> list[Note]:
-        return []
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,9 @@ def measure(
     )
     loop = ListLoop(cells, size)
     oracle = registry.load(config.oracle.name, config.oracle.parameters)
-    runner = Runner(config, database, Cluster(client), oracle, loop.start)
+    address = client.scheduler.address
+    cluster = Cluster(client, connect=lambda: Client(address, set_as_default=False))
+    runner = Runner(config, database, cluster, oracle, loop.start)
     began, cpu = time.perf_counter(), time.thread_time()
     result = runner.run()
     seconds, controller = time.perf_counter() - began, time.thread_time() - cpu
