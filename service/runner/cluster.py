@@ -57,6 +57,7 @@ class Cluster:
         self.client, self._connect = client, connect
         self.resources = dict(resources or {})
         self._facts: tuple[float, dict[str, Any]] = (float("-inf"), {})  # until when they hold
+        self._scheduler: str | None = None  # its own name, another after each start
         self._had_workers = True
         self._away_since: float | None = None
 
@@ -80,7 +81,8 @@ class Cluster:
             return {}
         if (began := time.monotonic()) > end:
             try:
-                known = dict(self.client.scheduler_info(n_workers=-1)["workers"])
+                told = self.client.scheduler_info(n_workers=-1)
+                known, self._scheduler = dict(told["workers"]), str(told["id"])
             except NO_ANSWER:
                 return {}
             took = time.monotonic() - began
@@ -167,11 +169,15 @@ class Remote(Cluster):
         super().__init__(client, resources, connect)
         self.address = address
         self._away = False
+        self._known: str | None = None
 
     def tend(self) -> list[str]:
-        """Say when the scheduler goes and comes."""
+        """Say when the scheduler goes and comes, or came back anew between two looks."""
         said = super().tend()
+        before, self._known = self._known, self._scheduler
         if self.connected != self._away:
+            if before not in (None, self._known):
+                said.insert(0, f"the scheduler at {self.address} was started anew and answers again")
             return said
         self._away = not self.connected
         if self._away:

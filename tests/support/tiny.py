@@ -101,11 +101,12 @@ class Tiny:
         database = f'[database]\nurl = "{self.url}"\nheartbeat = {HEARTBEAT}\n'
         (folder / "tiny.toml").write_text(CAMPAIGN + database + sections, encoding="utf-8")
         self._database: Database | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def run(self, *options: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """`farfield run` in a process group of its own; `prefix` stands before the command."""
         with (self.folder / "output.txt").open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "farfield", "run", "tiny.toml", *options],
                 cwd=self.folder,
                 stdout=output,
@@ -113,6 +114,8 @@ class Tiny:
                 env={**environment(), **self.environment},
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
     def finish(self, *options: str, patience: float = 240) -> None:
         """Run it to its end, which must be within tolerance."""
@@ -223,7 +226,10 @@ class Tiny:
         )
 
     def close(self) -> None:
-        """Close our own connection."""
+        """End controllers that a failed test has left, close our own connection."""
+        for process in self._started:
+            process.kill()  # does nothing where it has ended
+            process.wait()
         if self._database is not None:
             self._database.close()
             self._database = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from postgres import Server, served
@@ -17,6 +19,17 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Decided:
     decided = tiny.decided()
     tiny.close()
     return decided
+
+
+@pytest.fixture
+def tiny_in() -> Iterator[Callable[..., Tiny]]:
+    """Makes tiny campaigns, and closes them however the test ends."""
+    with ExitStack() as stack:
+
+        def made(*args: Any, **kwargs: Any) -> Tiny:
+            return stack.enter_context(closing(Tiny(*args, **kwargs)))
+
+        yield made
 
 
 @pytest.fixture

@@ -185,3 +185,19 @@ def test_a_scheduler_that_comes_back_is_found_again(tmp_path: Path) -> None:
             assert until(lambda: tended("answers again"))
             assert cluster.submit(sum, [1, 2], "three").result(timeout=120) == 3
             assert sum("is away" in text for text in said) == 1
+
+
+def test_a_scheduler_started_anew_between_two_looks_is_told(tmp_path: Path) -> None:
+    with daemons(tmp_path / "dask") as site:
+        site.worker()
+        with connect(ClusterSection(scheduler=site.address), one_host=True) as cluster:
+            assert cluster.tend() == []
+            site.scheduler.kill()
+            assert until(lambda: not cluster.connected)
+            assert until(lambda: cluster.connected)  # nobody looked meanwhile
+            said: list[str] = []
+            assert until(
+                lambda: said.extend(cluster.tend()) or any("started anew and answers again" in s for s in said)
+            )
+            assert until(lambda: cluster.slots() == 1)
+            assert sum("started anew" in text for text in [*said, *cluster.tend()]) == 1

@@ -54,11 +54,13 @@ def strike(tiny: Tiny, process: subprocess.Popen[bytes], what: str) -> None:
     raise AssertionError(f"no {what} to kill\n{tiny.output()}")
 
 
-def test_a_call_in_flight_outlives_its_scheduler(server: postgres.Server, tmp_path: Path) -> None:
+def test_a_call_in_flight_outlives_its_scheduler(
+    server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
+) -> None:
     """It takes longer than Dask waits for a task of a worker that has lost its scheduler."""
     with daemons(tmp_path) as cluster:
         cluster.worker(TINY_SECONDS="34")
-        tiny = Tiny(tmp_path / "waiting", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+        tiny = tiny_in(tmp_path / "waiting", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
         process = tiny.run()
         try:
             attempt, _ = tiny.one_running(process)
@@ -72,11 +74,10 @@ def test_a_call_in_flight_outlives_its_scheduler(server: postgres.Server, tmp_pa
         finally:
             process.kill()
             process.wait()
-            tiny.close()
 
 
-def test_processes_of_one_host(calm: Decided, tmp_path: Path) -> None:
-    tiny = Tiny(tmp_path / "one")
+def test_processes_of_one_host(calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]) -> None:
+    tiny = tiny_in(tmp_path / "one")
     process = tiny.run()
     for stage, what in enumerate(("worker", "child", "grandchild", "supervisor", "worker")):
         tiny.reaches(1 + 2 * stage, process)
@@ -85,7 +86,7 @@ def test_processes_of_one_host(calm: Decided, tmp_path: Path) -> None:
         tiny.reaches(2 + 2 * stage, process)
         after(f"kill -9 of a {what}", tiny, acknowledged)
 
-    second = Tiny(tmp_path / "one", url=tiny.url)  # the same campaign, started twice by mistake
+    second = tiny_in(tmp_path / "one", url=tiny.url)  # the same campaign, started twice by mistake
     assert second.run().wait(timeout=120) == 2
     assert f"already run by process {process.pid} on " in tiny.output()
     assert process.poll() is None
@@ -101,7 +102,6 @@ def test_processes_of_one_host(calm: Decided, tmp_path: Path) -> None:
     lost = counts.states.get("failed: worker lost", 0)
     assert 2 <= lost <= 6  # two workers, a supervisor, and what the controller took with it
     assert counts.states.get("failed: crashed") == 1  # the child, which may have been the oracle's own fault
-    tiny.close()
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def cluster(tmp_path: Path) -> Iterator[Daemons]:
 
 
 def test_a_cluster_that_outlives_its_controller(
-    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     cluster.worker(TINY_SECONDS="0.5")
     cluster.worker(TINY_SECONDS="0.5")
-    tiny = Tiny(tmp_path / "outliving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    tiny = tiny_in(tmp_path / "outliving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
     process = tiny.run()
 
     def nanny() -> None:
@@ -177,16 +177,15 @@ def test_a_cluster_that_outlives_its_controller(
     assert "failed: crashed" not in counts.states  # no fault of the oracle
     for said in ("the scheduler at", "answers again", "database"):
         assert said in " ".join(events(tiny))
-    tiny.close()
 
 
 def test_a_node_that_kills_several_calls_is_avoided(
-    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     """Two hosts, by their addresses; on one every call kills its worker, which the nanny starts again."""
     cluster.worker(TINY_SECONDS="0.5")
     cluster.worker("--host", "127.0.0.2", TINY_DEADLY="yes")
-    tiny = Tiny(tmp_path / "deadly", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    tiny = tiny_in(tmp_path / "deadly", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
     tiny.finish()
     cluster.close()
     counts = law(tiny, calm)
@@ -195,7 +194,6 @@ def test_a_node_that_kills_several_calls_is_avoided(
     lost = counts.states.get("failed: worker lost", 0)
     assert 3 <= lost <= 5  # what was on its way there when the third came back is lost too
     assert set(counts.states) <= {"finished", "failed: worker lost", "withdrawn"}  # no fault of the oracle
-    tiny.close()
 
 
 def steer(prefix: list[str], url: str, *words: str) -> str:
@@ -207,13 +205,13 @@ def steer(prefix: list[str], url: str, *words: str) -> str:
 
 
 def test_a_controller_moves_to_another_host(
-    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     """Its own host is gone, so nobody there can say that it is dead: the lease runs out. A third host steers it."""
     elsewhere, third = another_host("elsewhere"), another_host("third")
     cluster.worker()
     cluster.worker()
-    tiny = Tiny(tmp_path / "moving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    tiny = tiny_in(tmp_path / "moving", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
     process = tiny.run()
     tiny.reaches(3, process)
     acknowledged = tiny.observed()
@@ -240,12 +238,11 @@ def test_a_controller_moves_to_another_host(
         )
     assert hosts == {"elsewhere", socket.gethostname()}
     assert states <= {"finished"}
-    tiny.close()
 
 
-def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path) -> None:
+def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]) -> None:
     with small_disk(tmp_path) as disk:
-        tiny = Tiny(disk / "full")
+        tiny = tiny_in(disk / "full")
         process = tiny.run()
         tiny.reaches(3, process)
         acknowledged = tiny.observed()
@@ -265,7 +262,7 @@ def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path) -> None:
 
 
 def test_a_clock_that_is_off_by_an_hour(
-    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path
+    calm: Decided, cluster: Daemons, server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:
@@ -273,7 +270,7 @@ def test_a_clock_that_is_off_by_an_hour(
     off = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     cluster.worker(**off)
     cluster.worker(**off | {"FAKETIME": "-1h"})
-    tiny = Tiny(tmp_path / "clock", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
+    tiny = tiny_in(tmp_path / "clock", f'[cluster]\nscheduler = "{cluster.address}"\n', server.url)
     began = time.time()
     tiny.finish()
     cluster.close()
@@ -286,15 +283,14 @@ def test_a_clock_that_is_off_by_an_hour(
     with database.read() as connection:
         first, last = connection.execute(select(func.min(a.started), func.max(a.ended))).one()
     assert began < first < last < time.time()  # the database's clock alone counts
-    tiny.close()
 
 
-def test_a_network_that_is_cut_for_twenty_seconds(calm: Decided, tmp_path: Path) -> None:
+def test_a_network_that_is_cut_for_twenty_seconds(calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]) -> None:
     with namespace() as (inside, here, cut), daemons(tmp_path / "dask", here) as cluster:
         cluster.worker(prefix=inside)
         cluster.worker(prefix=inside)
         sections = f'[cluster]\nscheduler = "{cluster.address}"\ninsecure = true\n'
-        tiny = Tiny(tmp_path / "cut", sections)
+        tiny = tiny_in(tmp_path / "cut", sections)
         process = tiny.run()
         tiny.reaches(3, process)
         acknowledged = tiny.observed()
@@ -308,7 +304,6 @@ def test_a_network_that_is_cut_for_twenty_seconds(calm: Decided, tmp_path: Path)
         counts = law(tiny, calm, acknowledged)
         print(f"network cut for 20 s: {counts}")
         assert set(counts.states) <= {"finished", "superseded", "failed: worker lost"}
-        tiny.close()
 
 
 def elsewhere(tiny: Tiny, attempt: int) -> bool:

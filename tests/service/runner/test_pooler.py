@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ pytestmark = pytest.mark.counts
 
 
 def test_a_campaign_behind_pgbouncer_outlives_a_restart_of_the_server(
-    server: Server, calm: Decided, tmp_path: Path
+    server: Server, calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     with pooled(server) as url:
-        tiny = Tiny(tmp_path / "pooled", "[cluster]\nworkers = 4\n", url)
+        tiny = tiny_in(tmp_path / "pooled", "[cluster]\nworkers = 4\n", url)
         process = tiny.run()
         tiny.reaches(5, process)
         acknowledged = tiny.observed()
@@ -29,4 +30,3 @@ def test_a_campaign_behind_pgbouncer_outlives_a_restart_of_the_server(
             counts.states.get("failed: worker lost", 0) <= 4
         )  # none, unless a worker cannot beat for want of a processor
         assert "failed: crashed" not in counts.states
-        tiny.close()

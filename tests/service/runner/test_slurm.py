@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import postgres
@@ -36,9 +36,11 @@ def node() -> Iterator[None]:
         yield
 
 
-def test_a_campaign_outlives_its_jobs(node: None, server: postgres.Server, calm: Decided, tmp_path: Path) -> None:
+def test_a_campaign_outlives_its_jobs(
+    node: None, server: postgres.Server, calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]
+) -> None:
     began = time.monotonic()
-    tiny = Tiny(tmp_path / "slurm", CLUSTER, server.url)
+    tiny = tiny_in(tmp_path / "slurm", CLUSTER, server.url)
     process = tiny.run()
     seen: dict[str, str] = {}
     cancelled: list[str] = []
@@ -70,16 +72,15 @@ def test_a_campaign_outlives_its_jobs(node: None, server: postgres.Server, calm:
     assert "tls://" in said  # every worker of a job came so
     assert "tcp://" not in said
     assert not list((tiny.folder / "jobs").glob(".dask*"))  # no key is left behind
-    tiny.close()
 
 
 def test_jobs_of_a_controller_that_was_killed_are_ended_by_the_next(
-    node: None, server: postgres.Server, calm: Decided, tmp_path: Path
+    node: None, server: postgres.Server, calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     """Their scheduler is gone with it. One of three waits in the queue, for SLURM has room for two; a job that waits
     and is cancelled by somebody is replaced too."""
     section = CLUSTER.replace("workers = 2", "workers = 3")
-    tiny = Tiny(tmp_path / "killed", section, server.url)
+    tiny = tiny_in(tmp_path / "killed", section, server.url)
     first = tiny.run()
     tiny.reaches(2, first)
     old = set(slurm.jobs())
@@ -102,15 +103,14 @@ def test_jobs_of_a_controller_that_was_killed_are_ended_by_the_next(
     print(f"SLURM, controller killed: {law(tiny, calm, acknowledged)}")
     assert until(lambda: not slurm.jobs(), 60)
     assert not list((tiny.folder / "jobs").glob(".dask*"))
-    tiny.close()
 
 
 def test_an_adaptive_cluster_grows_with_the_work(
-    node: None, server: postgres.Server, calm: Decided, tmp_path: Path
+    node: None, server: postgres.Server, calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     """From no job that must be kept to as many as there is work for, never more than allowed."""
     section = CLUSTER.replace("wall_time = 0.01667", "wall_time = 0.1\nminimum = 0").replace("SECONDS=4", "SECONDS=2")
-    tiny = Tiny(tmp_path / "adaptive", section, server.url)
+    tiny = tiny_in(tmp_path / "adaptive", section, server.url)
     process, began = tiny.run(), time.monotonic()
     most = 0
     while process.poll() is None and time.monotonic() - began < 300:
@@ -120,18 +120,18 @@ def test_an_adaptive_cluster_grows_with_the_work(
     print(f"SLURM, adaptive: {most} jobs at most; {law(tiny, calm)}")
     assert most == 2
     assert until(lambda: not slurm.jobs(), 60)
-    tiny.close()
 
 
-def test_a_job_that_slurm_refuses_is_told_at_once(node: None, server: postgres.Server, tmp_path: Path) -> None:
-    tiny = Tiny(tmp_path / "refused", CLUSTER.replace('queue = "main"', 'queue = "nowhere"'), server.url)
+def test_a_job_that_slurm_refuses_is_told_at_once(
+    node: None, server: postgres.Server, tmp_path: Path, tiny_in: Callable[..., Tiny]
+) -> None:
+    tiny = tiny_in(tmp_path / "refused", CLUSTER.replace('queue = "main"', 'queue = "nowhere"'), server.url)
     assert tiny.run().wait(timeout=120) == 2
     assert "slurm takes no job" in tiny.output()
     assert "partition" in tiny.output()
-    wide = Tiny(tmp_path / "wide", CLUSTER + "cores = 64\n", server.url)
+    wide = tiny_in(tmp_path / "wide", CLUSTER + "cores = 64\n", server.url)
     assert wide.run().wait(timeout=120) == 2
     assert "will never run these jobs (PartitionConfig)" in wide.output()  # SLURM takes them, and lets them wait
     assert until(lambda: not slurm.jobs(), 60)
     for campaign in (tiny, wide):
         assert "Traceback" not in campaign.output()
-        campaign.close()
