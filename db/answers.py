@@ -26,7 +26,7 @@ from farfield.oracles.packing import pack, unpack
 
 __all__ = ["AnswerFile", "Ingested", "ingest", "read", "write"]
 
-SUFFIX = ".answer"
+SUFFIX, PART = ".answer", ".part"
 FORMAT = "farfield answer 1"
 
 
@@ -80,7 +80,7 @@ def write(folder: Path, answer: AnswerFile) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / answer.name
-    part = path.with_suffix(".part")
+    part = path.with_suffix(PART)
     try:
         with part.open("wb") as stream:
             stream.write(pack(header, arrays))
@@ -126,8 +126,8 @@ def read(path: Path) -> AnswerFile:
 
 
 def ingest(claims: Claims, folder: Path) -> Ingested:
-    """Take in every answer file of `folder`, delete those that are in the database. Idempotent, and harmless beside
-    a worker that is delivering the same file."""
+    """Take in every answer file of `folder`, delete those that are in the database and what a worker that died while it
+    wrote has left. Idempotent, and harmless beside a worker that is delivering the same file."""
     done: dict[str, list[Any]] = {"accepted": [], "superseded": [], "refused": [], "foreign": [], "damaged": []}
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
         try:
@@ -146,6 +146,10 @@ def ingest(claims: Claims, folder: Path) -> Ingested:
         done[_deliver(claims, answer, structure)].append(answer.attempt)
         with suppress(OSError):
             path.unlink(missing_ok=True)
+    for part in folder.glob(f"*{PART}"):
+        if _given_up(claims, part.stem):
+            with suppress(OSError):  # who lives after all writes it again
+                part.unlink(missing_ok=True)
     return Ingested(**{name: tuple(found) for name, found in done.items()})
 
 
@@ -157,6 +161,19 @@ def _deliver(claims: Claims, answer: AnswerFile, structure: bytes) -> str:
         claims.fail(answer.attempt, "bad answer", "; ".join(faults), answer.core_seconds)
         return "refused"
     return "accepted" if claims.finish_answer(answer) else "superseded"
+
+
+def _given_up(claims: Claims, name: str) -> bool:
+    """Whether nobody is known to work on the attempt that a file is named after; never for another database's."""
+    key, _, attempt = name.rpartition("-")
+    a, c = schema.attempt.c, schema.calculation.c
+    if not attempt.isdecimal():
+        return False
+    with claims.database.read() as connection:
+        state = connection.scalars(
+            select(a.state).join(schema.calculation, c.id == a.calculation_id).where(a.id == int(attempt), c.key == key)
+        ).one_or_none()
+    return state is not None and state != "running"
 
 
 def _structure(claims: Claims, answer: AnswerFile) -> bytes | None:

@@ -25,8 +25,9 @@ SQLITE_PASSING = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
-POSTGRES_PASSING = ("08", "53", "57P", "40001", "40P01")
-"""Connection lost, no resources, the server stops or starts, a serialization failure, a deadlock."""
+POSTGRES_PASSING = ("08", "53", "57P", "40001", "40P01", "25P03")
+"""Connection lost, no resources, the server stops or starts, a serialization failure, a deadlock, a transaction that
+stood still."""
 
 
 def is_away(fault: BaseException) -> bool:

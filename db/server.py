@@ -22,6 +22,10 @@ PATIENCE = {
 """Of a connection to PostgreSQL, unless its URL says otherwise. A server whose host is gone without a word is away
 after a minute; the system's own patience is two hours."""
 
+STANDSTILL_SECONDS = 60
+"""A process that is suspended in the midst of a transaction that writes is cut off after so long: others wait for the
+rows it has locked. When it goes on it tries again."""
+
 
 def server_engine(url: URL, *, durable: bool = True) -> Engine:
     """An engine on the database at `url`. Not `durable`: what it commits may be lost with the server's power."""
@@ -33,11 +37,16 @@ def server_engine(url: URL, *, durable: bool = True) -> Engine:
         if _pooled(connection):
             connection.prepare_threshold = None
 
+    # of each transaction, not of the connection, which a pool between us and the server may give to others
+    begins = f"SET LOCAL idle_in_transaction_session_timeout = {1000 * STANDSTILL_SECONDS}"
     if not durable:
-        # of each transaction, not of the connection, which a pool between us and the server may give to others
-        @event.listens_for(engine, "begin")
-        def hurried(connection: Connection) -> None:
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        begins += "; SET LOCAL synchronous_commit = off"
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if not options.get("farfield_read") and options.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(begins)
 
     return engine
 

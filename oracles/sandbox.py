@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,9 @@ class Sandbox:
         parent = Path(scratch) if scratch is not None else None
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="oracle-", dir=parent)).resolve()
+        # made beside its supervisor, who removes it
+        own = Path(tempfile.mkdtemp(prefix="oracle-")) if parent is None else parent / f"oracle-{secrets.token_hex(6)}"
+        self._folder = own.resolve()
         self._log = self._folder.with_suffix(".log")  # beside the folder: an oracle may clean its folder
         self._scratch = Scratch(None if parent is None else parent.resolve(), self._log)
         self._calls = 0
@@ -185,7 +188,6 @@ class Sandbox:
             return self._process
         self._end()
         reap_leftovers()
-        self._folder.mkdir(parents=True, exist_ok=True)
         _open.add(self)
         settings = {
             "memory_mb": str(self.memory_mb),
@@ -205,6 +207,7 @@ class Sandbox:
             "farfield.oracles.child",
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self._folder.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

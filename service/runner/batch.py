@@ -277,5 +277,6 @@ def _listed_jobs(kind: str) -> dict[str, str] | None:
 
 
 def _last_line(fault: BaseException) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip() and line.strip() != "stderr:"]
-    return lines[-1][:300] if lines else type(fault).__name__
+    lines = [line.strip() for line in str(fault).splitlines()]
+    said = [line for line in lines if line not in ("", "stderr:", "Exiting.")]
+    return said[-1][:300] if said else type(fault).__name__

@@ -35,9 +35,10 @@ def closed_at_end(cluster: Cluster) -> Iterator[None]:
 def end_at_once(cluster: Cluster) -> None:
     """Kill the workers of a local cluster: nobody waits for the calls in them, and their supervisors clean up."""
     import psutil
+    from distributed.core import Status
 
     for nanny in getattr(cluster, "workers", {}).values():
-        nanny.auto_restart = False
+        nanny.status = Status.closing_gracefully  # else it starts its worker again
         try:
             if getattr(nanny, "pid", None) is not None:
                 psutil.Process(nanny.pid).kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ __all__ = ["arguments"]
 DEATH_SECONDS = 120
 """How long a worker looks for its scheduler before its job ends."""
 
+SHELLS_OF_THEIR_OWN = frozenset({"pbs", "sge"})
+"""They read a script with the user's or the queue's shell, which may be csh, whatever its first line says."""
+
 
 def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
     """What `section` means to dask-jobqueue: the job script is made of this. Raises ConfigError."""
@@ -29,6 +33,8 @@ def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
     threads = [f"export {v}_NUM_THREADS={section.cores}" for v in ("OMP", "OPENBLAS", "MKL")]
     ends = [f"export {ENDS}=$(($(date +%s) + {lifetime - stagger:.0f}))", f"export {LASTS}={lifetime - stagger:.0f}"]
     directives = list(section.directives)
+    if section.kind in SHELLS_OF_THEIR_OWN and not _said(directives, "-S"):
+        directives.append("-S /bin/bash")
     out: dict[str, Any] = {
         "queue": section.queue,
         "cores": 1,  # threads of the worker
@@ -41,7 +47,7 @@ def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
         "log_directory": str(logs),
         "shared_temp_directory": str(logs),
         "worker_extra_args": extra,
-        "job_script_prologue": [*threads, *ends, *section.environment],
+        "job_script_prologue": [*_modules(), *threads, *ends, *section.environment],
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
     }
     clock = f"{int(wall // 3600):02d}:{int(wall % 3600 // 60):02d}"
@@ -68,6 +74,14 @@ def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
                 key="cluster.directives",
             )
     return out | {"job_extra_directives": directives}
+
+
+def _modules() -> list[str]:
+    """The way to the oracle's own modules: jobs of PBS and SGE know nothing of this process's environment."""
+    if "PYTHONPATH" not in os.environ:
+        return []
+    path = os.pathsep.join(os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep))
+    return [f"export PYTHONPATH={shlex.quote(path)}"]
 
 
 def _said(directives: list[str], option: str) -> bool:

@@ -90,6 +90,7 @@ class Runner:
         self._came = 0
         self._decided = time.monotonic()
         self._back: list[Return] = []
+        self._unsaid: list[str] = []
         self._lease_seconds = LEASE_BEATS * config.database.heartbeat
 
     def drain(self, reason: str) -> None:
@@ -338,8 +339,10 @@ class Runner:
         self.sending.hear(self._lease_seconds)
         if stranded := self.sending.stranded():
             self.buying.look(set(stranded))
-        for text in self.cluster.tend():
-            self.diary.note("cluster", text)
+        self._unsaid += self.cluster.tend()  # the database may be away just now
+        while self._unsaid:
+            self.diary.note("cluster", self._unsaid[0])
+            self._unsaid.pop(0)
         if lost:
             self.buying.look()
         self.tenure.check()

@@ -108,6 +108,7 @@ class Session:
     def silence(self) -> None:
         """Stop the heartbeat, nothing else: what is still held is free when its lease runs out."""
         self._done.set()
+        self._thread.join(timeout=max(self.beat, 5.0))  # its connection is given back first
 
     def close(self) -> None:
         """Stop the heartbeat and release what is still held. Closing twice is fine."""

@@ -100,6 +100,19 @@ def test_damaged_files_are_set_aside(left, claims) -> None:
     assert ingest(claims, folder) == Ingested()
 
 
+def test_a_write_that_was_cut_off_goes_with_its_attempt(left, claims, session) -> None:
+    made, folder = left
+    (path,) = folder.iterdir()
+    part = path.rename(path.with_suffix(".part"))
+    assert ingest(claims, folder) == Ingested()
+    assert part.exists()  # its worker may live
+    claims.close_session(session)
+    theirs = part.with_name(f"{'f' * 64}-{made.attempt}.part")
+    theirs.write_bytes(b"of another database")
+    assert ingest(claims, folder) == Ingested()
+    assert list(folder.iterdir()) == [theirs]
+
+
 def test_no_folder_is_no_file(claims, tmp_path: Path) -> None:
     assert ingest(claims, tmp_path / "none") == Ingested()
     assert answers.__all__ == ["AnswerFile", "Ingested", "ingest", "read", "write"]

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, insert, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from farfield.db import schema
 from farfield.db.engine import Database, open_database, parse_url
+from farfield.db.outage import is_away
 from farfield.db.server import PATIENCE
 from farfield.errors import FarfieldError, RecordError, SchemaError
 
@@ -219,6 +220,27 @@ def test_only_a_relaxed_transaction_may_be_lost(database: Database) -> None:
             raw.rollback()
     with database.write() as connection:
         assert connection.exec_driver_sql(asked).scalar() == durable
+
+
+def test_a_writer_that_stands_still_in_a_transaction_is_cut_off(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suspended in the midst of one, it would keep all others from the rows it has locked."""
+    monkeypatch.setattr("farfield.db.server.STANDSTILL_SECONDS", 1)
+
+    def stand_still() -> None:
+        with suspended.write() as connection:
+            connection.exec_driver_sql("LOCK TABLE blob IN EXCLUSIVE MODE")
+            with others.write() as other:
+                other.exec_driver_sql("LOCK TABLE blob IN EXCLUSIVE MODE")
+            connection.execute(select(schema.blob))
+
+    with open_database(postgres, create=True) as suspended, open_database(postgres) as others:
+        with pytest.raises(DBAPIError) as fault:
+            stand_still()
+        assert is_away(fault.value)  # so it tries again
+        with suspended.write() as connection:
+            connection.execute(select(schema.blob))
+        with suspended.read() as connection:  # a reader holds nobody up
+            assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "0"
 
 
 def test_foreign_keys_hold(database: Database) -> None:

@@ -50,8 +50,9 @@ class Daemon:
 
     def kill(self) -> None:
         """As by the kernel's memory killer: this process alone."""
-        self.process.kill()
-        self.process.wait()
+        process = self.process  # another may stand there at once
+        process.kill()
+        process.wait()
 
     def end(self) -> None:
         """For good, with all that is of its session."""
@@ -86,6 +87,11 @@ class Daemons:
         arguments += ["--memory-limit", "0", "--death-timeout", "60", *self.options, *options]
         self.workers.append(Daemon(self.folder, f"worker-{len(self.workers)}", arguments, prefix, extra))
         return self.workers[-1]
+
+    def registered(self) -> None:
+        """Wait until each worker has come to the scheduler once."""
+        logs = [worker.log for worker in self.workers]
+        assert until(lambda: all("Registered to:" in log.read_text(errors="replace") for log in logs)), logs
 
     def _tend(self) -> None:
         while not self._done.wait(0.5):

@@ -44,7 +44,7 @@ tol_energy = 0.05
 [oracle]
 name = "tiny:SlowEMT"
 memory = 500
-wall_time = 40
+wall_time = 46
 [run]
 folder = "."
 """
@@ -93,12 +93,17 @@ class Tiny:
     """One campaign in `folder`, its database at `url` (default: SQLite beside it); `sections` is added to its file."""
 
     def __init__(
-        self, folder: Path, sections: str = "", url: str | None = None, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        sections: str = "",
+        url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        heartbeat: float = HEARTBEAT,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.url = folder, url or f"sqlite:///{folder / 'campaign.db'}"
         self.environment = dict(environment or {})
-        database = f'[database]\nurl = "{self.url}"\nheartbeat = {HEARTBEAT}\n'
+        database = f'[database]\nurl = "{self.url}"\nheartbeat = {heartbeat}\n'
         (folder / "tiny.toml").write_text(CAMPAIGN + database + sections, encoding="utf-8")
         self._database: Database | None = None
         self._started: list[subprocess.Popen[bytes]] = []

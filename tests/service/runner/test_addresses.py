@@ -48,6 +48,7 @@ def test_a_scheduler_with_certificates_and_workers_that_offer_cores(tmp_path: Pa
     tls = ["--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key)]
     with daemons(tmp_path / "dask", scheme="tls", options=tls) as cluster:
         cluster.worker("--resources", "cores=4")
+        cluster.registered()
         given = {"scheduler": cluster.address, "tls_ca": "cert.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
         with connect(ClusterSection(cores=4, **given), one_host=True, base=tmp_path) as open_cluster:
             assert open_cluster.submit(sum, [2, 2], "four").result(timeout=60) == 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,8 +36,10 @@ def script(folder: Path, **keys: object) -> list[str]:
 EXPECTED = {
     "slurm": ["#SBATCH -p batch", "#SBATCH -A p1", "#SBATCH --cpus-per-task=8", "#SBATCH -t 12:30:00",
               "#SBATCH --gpus-per-node=2", "#SBATCH --mem=9G"],
-    "pbs": ["#PBS -q batch", "#PBS -A p1", "#PBS -l select=1:ncpus=8:mem=9000mb:ngpus=2", "#PBS -l walltime=12:30:00"],
-    "sge": ["#$ -q batch", "#$ -P p1", "#$ -l h_rt=12:30:00", "#$ -pe smp 8", "#$ -l gpu=2"],
+    "pbs": ["#PBS -q batch", "#PBS -A p1", "#PBS -l select=1:ncpus=8:mem=9000mb:ngpus=2", "#PBS -l walltime=12:30:00",
+            "#PBS -S /bin/bash"],
+    "sge": ["#$ -q batch", "#$ -P p1", "#$ -l h_rt=12:30:00", "#$ -pe smp 8", "#$ -l gpu=2",
+            "#$ -S /bin/bash"],
     "lsf": ["#BSUB -q batch", '#BSUB -P "p1"', "#BSUB -n 8", '#BSUB -R "span[hosts=1]"', "#BSUB -W 12:30",
             '#BSUB -gpu "num=2"'],
 }  # fmt: skip
@@ -64,9 +69,24 @@ def test_a_job_is_one_worker_with_the_cores_of_one_call(kind: str, tmp_path: Pat
     assert any(line.startswith(f"export {ENDS}=") for line in lines)
 
 
+def test_a_job_finds_the_modules_that_the_controller_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the batch system starts it with an environment of its own, in another folder."""
+    (tmp_path / "our own").mkdir()
+    (tmp_path / "our own" / "ours.py").write_text("print('found')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "our own")
+    lines = [line for line in script(tmp_path, kind="sge")[:-1] if not line.startswith("#")]
+    command = "\n".join([*lines, f"cd /; {sys.executable} -c 'import ours'"])
+    said = subprocess.run(["bash", "-c", command], env={"PATH": os.defpath}, capture_output=True, text=True, check=True)
+    assert said.stdout == "found\n"
+    monkeypatch.delenv("PYTHONPATH")
+    assert not any("PYTHONPATH" in line for line in script(tmp_path, kind="sge"))
+
+
 def test_sge_is_told_how_a_site_asks_for_cores(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cluster\.directives"):
         script(tmp_path, kind="sge", cores=4)
+    assert not any("/bin/bash" in line for line in script(tmp_path, kind="sge", directives=["-S /opt/bash"]))
 
 
 def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

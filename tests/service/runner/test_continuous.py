@@ -80,14 +80,16 @@ def test_faults_of_the_cluster_and_the_database_lose_nothing(server: Server, tmp
     with daemons(tmp_path / "dask") as cluster, open_database(server.url, create=True) as database:
         for _ in range(2):
             cluster.worker()
+        cluster.registered()
         more = f'[cluster]\nscheduler = "{cluster.address}"\n'
         more += '[decisions]\nrounds = "continuous"\nspeculation = 0.5\n[surrogate]\nlevel = 0\n'
         file = campaign_file(tmp_path, "busy", seconds=0.5, url=server.url, more=more)
         output, process = file.with_suffix(".txt"), started(file)
 
         def worker() -> None:
-            leases = Claims(database).leases(1)
-            pids = [x.holder.pid for x in leases if x.holder is not None]
+            pids: list[int] = []
+            while not pids:
+                pids = [x.holder.pid for x in Claims(database).leases(1) if x.holder is not None]
             os.kill(pids[0], signal.SIGKILL)
 
         try:

@@ -107,7 +107,7 @@ def test_what_a_decision_takes_back_is_not_bought_unless_it_has_begun(tmp_path: 
     first = decision(0, count)
     second = replace(decision(1, 1), summary={TAKEN_BACK: [[0, k] for k in range(1, count)]})
     loop = Trailing([first, second])
-    run(tmp_path, cluster, loop, 0.5, after=1)
+    run(tmp_path, cluster, loop, 1.5, after=1)
     answered = {k for k, a in loop.told[0].items() if a.energy is not None}
     dropped = {k for k, a in loop.told[0].items() if a.dropped}
     assert 0 in answered

@@ -91,7 +91,7 @@ def test_each_misbehaviour_ends_in_its_class_and_the_others_are_answered(client:
     loop = Once(Decision(0, "all moods", proposals, (), 0, {"model": "power"}, {}, {}, b"state"))
     config = CampaignConfig.from_mapping(
         {
-            "oracle": {"name": "misbehaving:Moody", "wall_time": 3.0, "memory": 400},
+            "oracle": {"name": "misbehaving:Moody", "wall_time": 5.0, "memory": 400},
             "run": {"folder": str(tmp_path)},
         }
     )

@@ -247,7 +247,7 @@ from ase.calculators.emt import EMT
 
 class Slow(EMT):
     def calculate(self, *args, **kwargs):
-        time.sleep(3.0)
+        time.sleep(6.0)
         super().calculate(*args, **kwargs)
 """
 
@@ -256,7 +256,7 @@ def test_a_call_that_ran_out_of_time_gets_twice_as_much(tmp_path: Path, monkeypa
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 2.5}
+    section = {"name": "ase", "parameters": {"calculator": "slow.Slow", "analytic": True}, "wall_time": 5.0}
     with connect(ClusterSection(workers=1), one_host=True) as cluster:
         bench = Bench(tmp_path, cluster)
         loop = ListLoop([decision(0, cells(11, 1), ("E",))])

@@ -31,7 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def test_two_runs_at_once_pay_for_each_calculation_once(url: str, tmp_path: Path) -> None:
     names = ("left", "right")
-    runs = [started(campaign_file(tmp_path, name, url=url, seconds=0.4)) for name in names]
+    runs = [started(campaign_file(tmp_path, name, url=url, seconds=1.0)) for name in names]
     try:
         for run, name in zip(runs, names, strict=True):
             assert run.wait(timeout=240) == 0, (tmp_path / f"{name}.txt").read_text(encoding="utf-8")

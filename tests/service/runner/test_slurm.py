@@ -44,17 +44,15 @@ def test_a_campaign_outlives_its_jobs(
     process = tiny.run()
     seen: dict[str, str] = {}
     cancelled: list[str] = []
-    while process.poll() is None and time.monotonic() - began < 420:
-        now = slurm.jobs()
-        seen |= now
+    while process.poll() is None and time.monotonic() - began < 300:
+        seen |= slurm.jobs()
         if len(cancelled) < 2 and tiny.finished() >= 1 + 2 * len(cancelled):
             tiny.one_running(process)
-            running = [job for job, state in now.items() if state == "RUNNING" and job not in cancelled]
-            if running:
+            running = [job for job, state in slurm.jobs().items() if state == "RUNNING" and job not in cancelled]
+            if running and subprocess.run(["scancel", running[0]], check=False).returncode == 0:
                 cancelled.append(running[0])
-                subprocess.run(["scancel", running[0]], check=True)
         time.sleep(0.2)
-    tiny.ended(process)
+    tiny.ended(process, 200)
     acknowledged = tiny.observed()
     counts = law(tiny, calm, acknowledged)
     took = time.monotonic() - began
@@ -63,7 +61,7 @@ def test_a_campaign_outlives_its_jobs(
     # what was running in the cancelled jobs was lost, and one more may just have begun there; workers whose time had
     # come left between two calls; none of it is the oracle's fault
     assert set(counts.states) <= {"finished", "superseded", "withdrawn", "failed: worker lost"}
-    assert counts.states.get("failed: worker lost", 0) <= 4
+    assert counts.states.get("failed: worker lost", 0) <= len(seen)
     assert took > 60  # longer than a job may live
     assert len(seen) > 2 + len(cancelled)  # the cancelled were replaced, and so were those whose time had come
     assert until(lambda: not slurm.jobs(), 60)
@@ -79,23 +77,25 @@ def test_jobs_of_a_controller_that_was_killed_are_ended_by_the_next(
 ) -> None:
     """Their scheduler is gone with it. One of three waits in the queue, for SLURM has room for two; a job that waits
     and is cancelled by somebody is replaced too."""
-    section = CLUSTER.replace("workers = 2", "workers = 3")
+    section = CLUSTER.replace("workers = 2", "workers = 3").replace("SECONDS=4", "SECONDS=6")
     tiny = tiny_in(tmp_path / "killed", section, server.url)
     first = tiny.run()
     tiny.reaches(2, first)
+    assert until(lambda: len(slurm.jobs()) == 3, 60)
     old = set(slurm.jobs())
-    assert len(old) == 3
     first.kill()
     first.wait()
     acknowledged = tiny.observed()
     second = tiny.run()
-    assert until(lambda: old.isdisjoint(slurm.jobs()), 60)
+    waiting: list[str] = []
 
-    def waiting() -> list[str]:
-        return [job for job, state in slurm.jobs().items() if state == "PENDING"]
+    def renewed() -> bool:
+        now = slurm.jobs()
+        waiting[:] = [job for job, state in now.items() if state == "PENDING"]
+        return old.isdisjoint(now) and len(now) == 3 and bool(waiting)
 
-    assert until(lambda: len(slurm.jobs()) == 3 and bool(waiting()), 60)
-    job = waiting()[0]
+    assert until(renewed, 180)
+    job = waiting[0]
     subprocess.run(["scancel", job], check=True)
     assert until(lambda: second.poll() is not None or (len(slurm.jobs()) == 3 and job not in slurm.jobs()), 120)
     assert second.poll() is None, "it ended before the job was replaced"

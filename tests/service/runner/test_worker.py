@@ -129,14 +129,14 @@ def test_an_answer_outlives_a_database_that_is_away_for_longer_than_its_worker_w
     """The call ends, the answer stays on disk, and the next call on that worker delivers it."""
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.05, seed=1)
-    oracle = registry.load("slow_emt:SlowEMT", {"seconds": 4.0})
+    oracle = registry.load("slow_emt:SlowEMT", {"seconds": 8.0})
     with open_database(server.url, create=True) as database:
         record, claims = Record(database), Claims(database)
         campaign = record.create_campaign("campaign", {}, oracle.fingerprint())
         key = record.store_calculation(atoms, fingerprint_hash(oracle))
         attempt = claims.new_attempt(key, campaign, KINDS)
         order = Order(
-            server.url, attempt, key, structure_bytes(atoms), KINDS, "slow_emt:SlowEMT", {"seconds": 4.0},
+            server.url, attempt, key, structure_bytes(atoms), KINDS, "slow_emt:SlowEMT", {"seconds": 8.0},
             str(tmp_path), fingerprint_hash(oracle), 60.0, 2000.0, 1.0, str(tmp_path / "scratch"),
         )  # fmt: skip
 
