@@ -1,8 +1,12 @@
-"""What the whole suite shows at its end."""
+"""What holds for the whole suite: no deadlines on a busy machine, and what it shows at its end."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -44,6 +44,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     engine = create_engine(server)
     names = ", ".join(schema.metadata.tables)
     with engine.begin() as connection:
+        connection.exec_driver_sql("SET lock_timeout = '60s'")
         connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
     engine.dispose()
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from processes import soon
+from sqlalchemy import func, select, text
 
 from farfield.db import schema
 from farfield.db.claims import Claims
+from farfield.db.engine import Database
 from farfield.db.labels import result_values
 from farfield.db.maintenance import check
 from farfield.db.record import Record
@@ -127,6 +129,7 @@ def test_kill_minus_nine_loses_nothing_that_was_told(
         lines += process.communicate()[0].splitlines()
     told = [int(line) for line in lines if line.strip().isdigit()]
     a, b, o = schema.attempt.c, schema.blob.c, schema.observation.c
+    settled(record.database)
     with record.database.read() as connection:
         if record.database.dialect == "sqlite":
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
@@ -148,6 +151,22 @@ def test_kill_minus_nine_loses_nothing_that_was_told(
     again = claims.new_attempt(key, campaign, ("E", "F", "V"))
     assert claims.claim(again, mine)
     assert claims.finish(again, mine, answer(), 1.0) == ("E", "F", "V")
+
+
+def settled(database: Database) -> None:
+    """Wait until the server has done, or undone, what processes that were killed have asked it last."""
+    if database.dialect == "sqlite":
+        return
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+
+    def none_at_work() -> bool:
+        with database.read() as connection:
+            return connection.scalars(others).one() == 0
+
+    assert soon(none_at_work)
 
 
 def test_fifty_kills_leave_an_intact_database_with_every_label_that_was_told(
@@ -180,6 +199,7 @@ def test_fifty_kills_leave_an_intact_database_with_every_label_that_was_told(
     assert len(lines) >= least > KILLS
     assert len(told) > KILLS
     a, b, o = schema.attempt.c, schema.blob.c, schema.observation.c
+    settled(record.database)
     with record.database.read() as connection:
         rows = connection.execute(select(a.id, a.state, b.data).outerjoin(schema.blob, b.id == a.blob_id)).all()
         labels = dict(connection.execute(select(o.attempt_id, func.count()).group_by(o.attempt_id)).all())

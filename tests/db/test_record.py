@@ -247,7 +247,7 @@ def test_campaigns_are_told_apart_by_name(record: Record, campaign: int) -> None
 
 
 def test_of_many_creators_of_one_name_one_makes_it(record: Record) -> None:
-    start, refused = threading.Barrier(4), []
+    start, refused = threading.Barrier(4, timeout=60), []
 
     def create() -> None:
         start.wait()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,12 @@ class ForkedAndGone(Sound):
 
 
 class Delayed(Sound):
+    """Takes its time for the second cell, and says in its folder that it has begun."""
+
     def act(self, atoms: Atoms) -> None:
-        time.sleep(0.5)
+        if self.calls == 2:
+            Path("second").touch()
+            time.sleep(600)
 
 
 class Endless(Sound):
@@ -137,10 +142,13 @@ class Leaving(Sound):
 
 
 class Bomb(Sound):
-    """Takes memory without end, in a grandchild."""
+    """Takes a gigabyte, in a grandchild."""
 
     def act(self, atoms: Atoms) -> None:
-        code = "import time\nkept = []\nwhile True:\n    kept.append(bytearray(b'x' * 20_000_000)); time.sleep(0.01)"
+        code = (
+            "import time\nkept = []\nfor _ in range(50):\n    kept.append(bytearray(b'x' * 20_000_000))\n"
+            "    time.sleep(0.01)\ntime.sleep(600)"
+        )
         subprocess.run([sys.executable, "-S", "-c", code], check=False)
 
 

@@ -91,4 +91,4 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _control(self, *arguments: str) -> None:
-        subprocess.run([str(_program("pg_ctl")), "-D", f"{self.folder}/data", *arguments], **self._quiet)
+        subprocess.run([str(_program("pg_ctl")), "-D", f"{self.folder}/data", "-t", "300", *arguments], **self._quiet)

@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
 
 def soon(condition: Callable[[], bool]) -> bool:
     """Whether `condition` comes true within the seconds that a busy machine may need."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while not condition():
         if time.monotonic() > deadline:
             return False

@@ -122,11 +122,11 @@ class Tiny:
         self._started.append(process)
         return process
 
-    def finish(self, *options: str, patience: float = 240) -> None:
+    def finish(self, *options: str, patience: float = 480) -> None:
         """Run it to its end, which must be within tolerance."""
         self.ended(self.run(*options), patience)
 
-    def ended(self, process: subprocess.Popen[bytes], patience: float = 240) -> None:
+    def ended(self, process: subprocess.Popen[bytes], patience: float = 480) -> None:
         """Wait for a controller, which must end within tolerance."""
         code = ends(process, self.folder / "output.txt", patience)
         assert code == 0, f"exit code {code}\n{self.output()}"
@@ -155,7 +155,7 @@ class Tiny:
         with database.read() as connection:
             return connection.scalars(select(func.count()).where(schema.attempt.c.state == "finished")).one()
 
-    def reaches(self, count: int, process: subprocess.Popen[bytes], patience: float = 180) -> None:
+    def reaches(self, count: int, process: subprocess.Popen[bytes], patience: float = 300) -> None:
         """Wait until `count` attempts have finished."""
         deadline = time.monotonic() + patience
         while self.finished() < count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def test_a_time_that_is_none_is_one_line(path: Path) -> None:
 def test_following_prints_what_comes(path: Path) -> None:
     command = [sys.executable, "-m", "farfield", "log", "--database", str(path), "--follow", "--json", "-n", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        stop = threading.Timer(300, process.kill)  # where a line does not come
+        stop.start()
         assert process.stdout is not None
         seen = [json.loads(process.stdout.readline())["data"]["n"] for _ in range(2)]
         with open_database(f"sqlite:///{path}") as database:
@@ -77,4 +80,5 @@ def test_following_prints_what_comes(path: Path) -> None:
                 time.sleep(0.01)
         seen += [json.loads(process.stdout.readline())["data"]["n"] for _ in range(3)]
         process.terminate()
+        stop.cancel()
     assert seen == [23, 24, 25, 26, 27]

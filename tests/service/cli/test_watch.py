@@ -43,34 +43,38 @@ class Terminal:
         self.drawn = self.drawn.partition(text)[2] if found else self.drawn
         return found
 
-    def close(self) -> int:
-        """Its exit code."""
-        code = self.process.wait(timeout=60)
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
         os.close(self._ours)
-        return code
 
 
 def test_watch_outlasts_an_outage_and_ends_with_the_campaign() -> None:
     with served() as server, open_database(server.url, create=True) as database:
         record = Record(database)
         campaign = record.create_campaign("c", {}, {"adapter": "emt", "version": 1})
-        session = Session(Claims(database), beat=0.5)
-        assert record.lease_campaign(campaign, session.id) is None
         place = ("--database", server.url, "--campaign", "c")
-        terminal = Terminal(sys.executable, "-m", "farfield", "watch", *place, "--interval", "0.2")
-        assert terminal.shows("c: running, run by process"), terminal.drawn
-        record.event(campaign, "note", "the first word")
-        assert terminal.shows("note: the first word"), terminal.drawn
-        server.stop()
-        assert terminal.shows("the database is away"), terminal.drawn
-        server.start()
-        assert until(lambda: _noted(record, campaign), 30)
-        assert terminal.shows("note: the last word"), terminal.drawn
-        record.set_campaign_state(campaign, "ended", "all was bought")
-        record.release_campaign(campaign, session.id)
-        session.close()
-        assert terminal.shows("nobody runs it"), terminal.drawn
-        assert terminal.close() == 0
+        with (
+            Session(Claims(database), beat=0.5) as session,
+            Terminal(sys.executable, "-m", "farfield", "watch", *place, "--interval", "0.2") as terminal,
+        ):
+            assert record.lease_campaign(campaign, session.id) is None
+            assert terminal.shows("c: running, run by process"), terminal.drawn
+            record.event(campaign, "note", "the first word")
+            assert terminal.shows("note: the first word"), terminal.drawn
+            server.stop()
+            assert terminal.shows("the database is away"), terminal.drawn
+            server.start()
+            assert until(lambda: _noted(record, campaign), 30)
+            assert terminal.shows("note: the last word"), terminal.drawn
+            record.set_campaign_state(campaign, "ended", "all was bought")
+            record.release_campaign(campaign, session.id)
+            session.close()
+            assert terminal.shows("nobody runs it"), terminal.drawn
+            assert terminal.process.wait(timeout=60) == 0
 
 
 def _noted(record: Record, campaign: int) -> bool:

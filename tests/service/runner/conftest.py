@@ -14,11 +14,9 @@ from tiny import Decided, Tiny
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Decided:
     """What the undisturbed campaign decides, proposal by proposal."""
-    tiny = Tiny(tmp_path_factory.mktemp("calm"))
-    tiny.finish()
-    decided = tiny.decided()
-    tiny.close()
-    return decided
+    with closing(Tiny(tmp_path_factory.mktemp("calm"))) as tiny:
+        tiny.finish()
+        return tiny.decided()
 
 
 @pytest.fixture
