@@ -91,6 +91,7 @@ class Runner:
         self._decided = time.monotonic()
         self._back: list[Return] = []
         self._unsaid: list[str] = []
+        self._missed: str | None = None
         self._lease_seconds = LEASE_BEATS * config.database.heartbeat
 
     def drain(self, reason: str) -> None:
@@ -149,6 +150,7 @@ class Runner:
     def _after_outage(self, what: str) -> None:
         self.diary.note("database", what)
         self._session.steady.restart()
+        self._missed = self._session.missed = None  # said
         self.claims.withdraw_strays(self._session.id, self.sending.attempts)
 
     def _rounds(self) -> Result:
@@ -345,7 +347,16 @@ class Runner:
             self._unsaid.pop(0)
         if lost:
             self.buying.look()
+        self._say_missed()
         self.tenure.check()
+
+    def _say_missed(self) -> None:
+        """While calls are long our own heartbeats alone notice that the database is full or away."""
+        before, self._missed = self._missed, self._session.missed
+        if self._missed is not None and before is None:
+            self.listener.noted("database", f"cannot be written to ({self._missed}); answers wait until it can")
+        elif self._missed is None and before is not None:
+            self.diary.note("database", f"can be written to again; before: {before}")
 
     # -- ends ----------------------------------------------------------------------------------------------------
 

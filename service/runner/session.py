@@ -15,7 +15,7 @@ from types import TracebackType
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from farfield.db.claims import Claims
-from farfield.db.outage import is_away
+from farfield.db.outage import is_away, line_of
 from farfield.db.processes import process_start
 from farfield.errors import RecordError
 from farfield.service.runner.host import this_host
@@ -80,6 +80,8 @@ class Session:
         host, boot = this_host()
         self.claims, self.beat, self.on_cancel = claims, beat, on_cancel
         self.id = claims.open_session(host, boot, os.getpid(), process_start(os.getpid()) or 0.0)
+        self.missed: str | None = None
+        """Why the last heartbeat did not come through, None where it did."""
         self.steady = Steady(FORGIVEN_BEATS * beat, (LEASE_BEATS - 2) * beat)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="farfield-heartbeat", daemon=True)
@@ -91,8 +93,10 @@ class Session:
                 cancelled = frozenset(self.claims.heartbeat(self.id))
             except (SQLAlchemyError, RecordError) as fault:
                 # The database is away for a while: the lease may run out, and results count all the same.
-                log.warning("heartbeat missed: %s", str(fault).splitlines()[0])
+                self.missed = line_of(fault)
+                log.warning("heartbeat missed: %s", self.missed)
                 continue
+            self.missed = None
             self.steady.beat()
             if cancelled and self.on_cancel is not None:
                 self.on_cancel(cancelled)

@@ -90,7 +90,8 @@ class Counts:
 
 
 class Tiny:
-    """One campaign in `folder`, its database at `url` (default: SQLite beside it); `sections` is added to its file."""
+    """One campaign in `folder`, its database at `url` (default: SQLite beside it); `sections` is added to its file,
+    what its controllers print goes to `printed` (default: beside it)."""
 
     def __init__(
         self,
@@ -99,10 +100,12 @@ class Tiny:
         url: str | None = None,
         environment: Mapping[str, str] | None = None,
         heartbeat: float = HEARTBEAT,
+        printed: Path | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.url = folder, url or f"sqlite:///{folder / 'campaign.db'}"
         self.environment = dict(environment or {})
+        self.printed = printed or folder / "output.txt"
         database = f'[database]\nurl = "{self.url}"\nheartbeat = {heartbeat}\n'
         (folder / "tiny.toml").write_text(CAMPAIGN + database + sections, encoding="utf-8")
         self._database: Database | None = None
@@ -110,7 +113,7 @@ class Tiny:
 
     def run(self, *options: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """`farfield run` in a process group of its own; `prefix` stands before the command."""
-        with (self.folder / "output.txt").open("ab") as output:
+        with self.printed.open("ab") as output:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "farfield", "run", "tiny.toml", *options],
                 cwd=self.folder,
@@ -128,12 +131,12 @@ class Tiny:
 
     def ended(self, process: subprocess.Popen[bytes], patience: float = 480) -> None:
         """Wait for a controller, which must end within tolerance."""
-        code = ends(process, self.folder / "output.txt", patience)
+        code = ends(process, self.printed, patience)
         assert code == 0, f"exit code {code}\n{self.output()}"
 
     def output(self) -> str:
         """What its controllers have printed."""
-        return (self.folder / "output.txt").read_text(encoding="utf-8")
+        return self.printed.read_text(encoding="utf-8")
 
     def database(self) -> Database | None:
         """The database, None before there is one."""
@@ -160,9 +163,7 @@ class Tiny:
         deadline = time.monotonic() + patience
         while self.finished() < count:
             assert process.poll() is None, f"it ended first\n{self.output()}"
-            assert time.monotonic() < deadline, (
-                f"{self.finished()} of {count}\n{last_words(process, self.folder / 'output.txt')}"
-            )
+            assert time.monotonic() < deadline, f"{self.finished()} of {count}\n{last_words(process, self.printed)}"
             time.sleep(0.02)
 
     def running(self) -> list[tuple[int, int]]:

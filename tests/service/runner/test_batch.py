@@ -16,7 +16,7 @@ from farfield.errors import ConfigError
 from farfield.service.campaign.cluster import ClusterSection
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.runner import lifetime
-from farfield.service.runner.batch import batch
+from farfield.service.runner.batch import _last_line, batch
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.jobscript import arguments
 from farfield.service.runner.lifetime import ENDS, LASTS, Lifetime
@@ -81,6 +81,18 @@ def test_a_job_finds_the_modules_that_the_controller_finds(tmp_path: Path, monke
     assert said.stdout == "found\n"
     monkeypatch.delenv("PYTHONPATH")
     assert not any("PYTHONPATH" in line for line in script(tmp_path, kind="sge"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("stderr:\nUnable to run job: unknown queue.\nExiting.\n", "Unable to run job: unknown queue."),  # SGE
+        ("stderr:\nsbatch: error: invalid partition\n", "sbatch: error: invalid partition"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_of_what_a_batch_system_says_the_reason_is_told(said: str, told: str) -> None:
+    assert _last_line(RuntimeError(said)) == told
 
 
 def test_sge_is_told_how_a_site_asks_for_cores(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_call_in_flight_outlives_its_scheduler(
 
 
 def test_processes_of_one_host(calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]) -> None:
-    tiny = tiny_in(tmp_path / "one", environment={"TINY_SECONDS": "1"}, heartbeat=PATIENT)
+    tiny = tiny_in(tmp_path / "one", heartbeat=PATIENT)
     process = tiny.run()
     for stage, what in enumerate(("worker", "child", "grandchild", "supervisor", "worker")):
         tiny.reaches(1 + 2 * stage, process)
@@ -96,10 +96,12 @@ def test_processes_of_one_host(calm: Decided, tmp_path: Path, tiny_in: Callable[
         tiny.reaches(2 + 2 * stage, process)
         after(f"kill -9 of a {what}", tiny, acknowledged)
 
+    steer([], tiny.url, "pause")  # or it might be over
     second = tiny_in(tmp_path / "one", url=tiny.url)  # the same campaign, started twice by mistake
-    assert second.run().wait(timeout=120) == 2
+    assert second.run().wait(timeout=300) == 2
     assert f"already run by process {process.pid} on " in tiny.output()
     assert process.poll() is None
+    steer([], tiny.url, "resume")
 
     acknowledged = tiny.observed()
     tiny.one_running(process)
@@ -215,7 +217,7 @@ def test_a_node_that_kills_several_calls_is_avoided(
 def steer(prefix: list[str], url: str, *words: str) -> str:
     """What a verb says on another host, which knows the campaign by its database alone."""
     command = [*prefix, sys.executable, "-m", "farfield", *words, "--database", url, "--campaign", "tiny"]
-    done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -261,12 +263,13 @@ def test_a_controller_moves_to_another_host(
 
 def test_a_full_disk_pauses_the_campaign(calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]) -> None:
     with small_disk(tmp_path) as disk:
-        tiny = tiny_in(disk / "full", heartbeat=PATIENT)
+        tiny = tiny_in(disk / "full", heartbeat=PATIENT, printed=tmp_path / "output.txt")
         process = tiny.run()
         tiny.reaches(3, process)
         acknowledged = tiny.observed()
         fill(disk)
         at = tiny.finished()
+        assert until(lambda: any(f" {kind}: " in tiny.output() for kind in ("disk", "database"))), tiny.output()
         time.sleep(8)
         assert process.poll() is None, tiny.output()
         assert tiny.finished() <= at + 2  # what was under way may have found room; nothing was begun

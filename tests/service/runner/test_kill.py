@@ -177,7 +177,7 @@ def test_ctrl_c_once_drains_twice_stops_and_run_resumes(tmp_path: Path) -> None:
     assert 1 <= drained < CALLS
     assert attempts(tmp_path) == {"finished": drained}
 
-    process, output = controller(tmp_path, seconds=8.0), tmp_path / "output.txt"
+    process, output = controller(tmp_path, seconds=4.0), tmp_path / "output.txt"
     comes_to(process, lambda: watch.finished() >= drained + 2, output)
     os.killpg(process.pid, signal.SIGINT)
     comes_to(process, lambda: output.read_text(encoding="utf-8").count("Draining:") == 2, output)
