@@ -207,7 +207,7 @@ class Sandbox:
             "farfield.oracles.child",
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -37,8 +37,10 @@ def end_at_once(cluster: Cluster) -> None:
     import psutil
     from distributed.core import Status
 
+    over = (Status.closing, Status.closed, Status.failed)
     for nanny in getattr(cluster, "workers", {}).values():
-        nanny.status = Status.closing_gracefully  # else it starts its worker again
+        if nanny.status not in over:
+            nanny.status = Status.closing_gracefully  # else it starts its worker again
         try:
             if getattr(nanny, "pid", None) is not None:
                 psutil.Process(nanny.pid).kill()

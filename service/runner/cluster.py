@@ -78,6 +78,7 @@ class Cluster:
         """Address -> what the scheduler knows of each worker; empty while it is away."""
         end, known = self._facts
         if not self.connected:
+            self._facts = (float("-inf"), {})
             return {}
         if (began := time.monotonic()) > end:
             try:

@@ -78,10 +78,11 @@ def arguments(section: ClusterSection, logs: Path) -> dict[str, Any]:
 
 def _modules() -> list[str]:
     """The way to the oracle's own modules: jobs of PBS and SGE know nothing of this process's environment."""
-    if "PYTHONPATH" not in os.environ:
+    entries = os.environ.get("PYTHONPATH", "")
+    if not entries:
         return []
-    path = os.pathsep.join(os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep))
-    return [f"export PYTHONPATH={shlex.quote(path)}"]
+    path = os.pathsep.join(os.path.abspath(entry) for entry in entries.split(os.pathsep))
+    return [f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}"]
 
 
 def _said(directives: list[str], option: str) -> bool:

@@ -149,8 +149,8 @@ class Runner:
 
     def _after_outage(self, what: str) -> None:
         self.diary.note("database", what)
-        self._session.steady.restart()
-        self._missed = self._session.missed = None  # said
+        self._session.forgive()
+        self._missed = None
         self.claims.withdraw_strays(self._session.id, self.sending.attempts)
 
     def _rounds(self) -> Result:

@@ -81,7 +81,8 @@ class Session:
         self.claims, self.beat, self.on_cancel = claims, beat, on_cancel
         self.id = claims.open_session(host, boot, os.getpid(), process_start(os.getpid()) or 0.0)
         self.missed: str | None = None
-        """Why the last heartbeat did not come through, None where it did."""
+        """Why heartbeats do not come through, from the second one on that did not."""
+        self._misses = 0
         self.steady = Steady(FORGIVEN_BEATS * beat, (LEASE_BEATS - 2) * beat)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="farfield-heartbeat", daemon=True)
@@ -93,10 +94,11 @@ class Session:
                 cancelled = frozenset(self.claims.heartbeat(self.id))
             except (SQLAlchemyError, RecordError) as fault:
                 # The database is away for a while: the lease may run out, and results count all the same.
-                self.missed = line_of(fault)
-                log.warning("heartbeat missed: %s", self.missed)
+                log.warning("heartbeat missed: %s", line_of(fault))
+                self._misses += 1
+                self.missed = line_of(fault) if self._misses > 1 else None
                 continue
-            self.missed = None
+            self._misses, self.missed = 0, None
             self.steady.beat()
             if cancelled and self.on_cancel is not None:
                 self.on_cancel(cancelled)
@@ -108,6 +110,11 @@ class Session:
         lease's time after that to give a sign of life; those who live when a session opens, two beats.
         """
         return self.steady.seconds()
+
+    def forgive(self) -> None:
+        """The database has been away, as others have noticed: what was missed until now is explained."""
+        self._misses, self.missed = 0, None
+        self.steady.restart()
 
     def silence(self) -> None:
         """Stop the heartbeat, nothing else: what is still held is free when its lease runs out."""

@@ -224,16 +224,18 @@ def test_only_a_relaxed_transaction_may_be_lost(database: Database) -> None:
 
 def test_a_writer_that_stands_still_in_a_transaction_is_cut_off(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suspended in the midst of one, it would keep all others from the rows it has locked."""
+    open_database(postgres, create=True).close()
     monkeypatch.setattr("farfield.db.server.STANDSTILL_SECONDS", 1)
 
     def stand_still() -> None:
         with suspended.write() as connection:
             connection.exec_driver_sql("LOCK TABLE blob IN EXCLUSIVE MODE")
             with others.write() as other:
+                other.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
                 other.exec_driver_sql("LOCK TABLE blob IN EXCLUSIVE MODE")
             connection.execute(select(schema.blob))
 
-    with open_database(postgres, create=True) as suspended, open_database(postgres) as others:
+    with open_database(postgres) as suspended, open_database(postgres) as others:
         with pytest.raises(DBAPIError) as fault:
             stand_still()
         assert is_away(fault.value)  # so it tries again

@@ -17,6 +17,7 @@ import dask
 import pytest
 from daemons import daemons
 from distributed import LocalCluster
+from distributed.core import Status
 from processes import gone
 from tiny import until
 
@@ -79,6 +80,8 @@ def test_a_cluster_that_does_not_close_holds_nobody_up(monkeypatch: pytest.Monke
         pids = [nanny.pid for nanny in cluster.cluster.workers.values()]
         assert all(pids)
     assert gone(pids)
+    nannies = list(cluster.cluster.workers.values())
+    assert until(lambda: {n.status for n in nannies} == {Status.closed})  # and start no other in their place
     monkeypatch.setattr(Endless, "_close", LocalCluster._close)
     cluster.cluster.close(timeout=300)
 

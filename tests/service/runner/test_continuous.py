@@ -88,8 +88,12 @@ def test_faults_of_the_cluster_and_the_database_lose_nothing(server: Server, tmp
 
         def worker() -> None:
             pids: list[int] = []
-            while not pids:
-                pids = [x.holder.pid for x in Claims(database).leases(1) if x.holder is not None]
+
+            def found() -> bool:
+                pids[:] = [x.holder.pid for x in Claims(database).leases(1) if x.holder is not None]
+                return bool(pids)
+
+            comes_to(process, found, output)
             os.kill(pids[0], signal.SIGKILL)
 
         try:

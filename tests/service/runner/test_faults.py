@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import postgres
@@ -51,8 +52,11 @@ def strike(tiny: Tiny, process: subprocess.Popen[bytes], what: str) -> None:
             found = in_a_call(worker)
             for pid in targets:
                 os.kill(pid, signal.SIGKILL if found else signal.SIGCONT)
-        except ProcessLookupError:
-            continue  # the call was over in between
+        except ProcessLookupError:  # the call was over in between
+            for pid in targets:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            continue
         if targets and found:
             assert gone(targets)
             return
@@ -142,7 +146,7 @@ def test_a_cluster_that_outlives_its_controller(
         while True:
             attempt, worker = tiny.one_running(process)
             os.kill(worker, signal.SIGSTOP)
-            if in_a_call(worker):
+            if in_a_call(worker) and (attempt, worker) in tiny.running():
                 break
             os.kill(worker, signal.SIGCONT)  # it was about to claim or to answer
         try:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from postgres import Server
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from tiny import until
 
+from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
 from farfield.errors import CampaignInterrupted
 from farfield.service.runner.listener import Silent
 from farfield.service.runner.outages import await_database
+from farfield.service.runner.session import Session
 
 MINUTES = 0.05
 
@@ -48,3 +51,16 @@ def test_a_fault_that_does_not_pass_is_no_outage() -> None:
     wrong = IntegrityError("insert", {}, Exception("twice"))
     with pytest.raises(IntegrityError):
         await_database(wrong, MINUTES, Told(), lambda _: None)
+
+
+def test_a_session_knows_that_its_heartbeats_do_not_come_through(server: Server) -> None:
+    """Where calls are long nothing else asks the database for hours."""
+    with open_database(server.url, create=True) as database, Session(Claims(database), beat=0.2) as session:
+        assert session.missed is None
+        server.stop("immediate")
+        try:
+            assert until(lambda: session.missed is not None)
+        finally:
+            server.start()
+        assert until(lambda: session.missed is None)
+        assert until(lambda: session.heard() > 0)

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.build import bulk
 from loops import Unlearned
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from farfield.db import schema
 from farfield.db.claims import Claims
@@ -210,6 +211,53 @@ def test_a_second_controller_is_refused(bench: Bench) -> None:
         with pytest.raises(CampaignError, match="already run by process"):
             bench.runner(ListLoop([])).run()
     assert bench.runner(ListLoop([decision(0, cells(5, 1))])).run().converged
+
+
+class Noted(Silent):
+    """What the user was told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def noted(self, kind: str, message: str) -> None:
+        self.said.append((kind, message))
+
+
+def test_a_database_that_takes_no_heartbeats_is_told_once(bench: Bench) -> None:
+    runner = bench.runner(ListLoop([]))
+    assert runner.run().converged
+    runner.listener = runner.diary.listener = told = Noted()
+    for missed in (None, "disk is full", "disk is full", None, None):
+        runner._session.missed = missed
+        runner._say_missed()
+    assert told.said == [
+        ("database", "cannot be written to (disk is full); answers wait until it can"),
+        ("database", "can be written to again; before: disk is full"),
+    ]
+
+
+def test_what_the_cluster_says_outlasts_an_outage_of_the_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = bench.runner(ListLoop([]))
+    assert runner.run().converged
+    saying = iter([["first", "second"], ["third"]])
+    monkeypatch.setattr(runner.cluster, "tend", lambda: next(saying))
+    monkeypatch.setattr(runner.tenure, "check", lambda: None)
+    event, faults = runner.record.event, [OperationalError("insert", {}, Exception("gone"))]
+
+    def away_at_first(*args: Any) -> None:
+        if faults:
+            raise faults.pop()
+        event(*args)
+
+    monkeypatch.setattr(runner.record, "event", away_at_first)
+    runner._swept = -1e9
+    with pytest.raises(OperationalError):
+        runner._sweep()
+    runner._swept = -1e9
+    runner._sweep()
+    assert [e.message for e in runner.record.events(runner.campaign, "cluster")] == ["first", "second", "third"]
 
 
 def test_who_was_overtaken_leaves_the_campaign_as_it_is(bench: Bench) -> None:
