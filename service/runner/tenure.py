@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from farfield.oracles.oracle import Oracle
 
 __all__ = ["Tenure"]
+
+GRACE_BEATS = 2
+"""Heartbeats' time that a silent holder of the campaign gets once somebody else would have it."""
 
 
 class Tenure:
@@ -70,8 +75,16 @@ class Tenure:
 
     def _lease(self, campaign: int) -> None:
         self.campaign = self.diary.campaign = campaign
-        silence = LEASE_BEATS * self.config.database.heartbeat
-        refuse_second(self.config, self.record.lease_campaign(campaign, self.session, silence))
+        beat = self.config.database.heartbeat
+        holder = self.record.lease_campaign(campaign, self.session, math.inf)
+        if holder is not None and holder.silent > LEASE_BEATS * beat:
+            # the database may have been away until now, for its signs of life too
+            wait = GRACE_BEATS * beat
+            text = f"the campaign is held by {holder}; it is taken over in {wait:.0f} s unless that is heard of"
+            self.diary.listener.noted("waiting", text)
+            time.sleep(wait)
+            holder = self.record.lease_campaign(campaign, self.session, LEASE_BEATS * beat)
+        refuse_second(self.config, holder)
 
     def _try_again(self) -> None:
         """Who resumes a campaign that ended has mended what failed: calculations that were given up are asked anew."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import Bench
 from postgres import Server, served
 from tiny import Decided, Tiny
+
+from farfield.service.campaign.config import ClusterSection
+from farfield.service.runner.cluster import Cluster
+from farfield.service.runner.clusters import connect
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +48,14 @@ def postgres() -> Iterator[str]:
     """URL of a server that all tests share; each leaves it empty."""
     with served() as server:
         yield server.url
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Cluster]:
+    with connect(ClusterSection(workers=2), one_host=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def bench(tmp_path: Path, client: Cluster) -> Bench:
+    return Bench(tmp_path, client)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from bench import Bench, ListLoop, Noted
 from postgres import Server
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from tiny import until
 
 from farfield.db.claims import Claims
 from farfield.db.engine import Database, open_database
 from farfield.db.record import Record
 from farfield.errors import CampaignInterrupted
-from farfield.service.runner.listener import Silent
 from farfield.service.runner.outages import await_database
 from farfield.service.runner.session import Session
 
 MINUTES = 0.05
-
-
-class Told(Silent):
-    """What the user was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def noted(self, kind: str, message: str) -> None:
-        self.lines.append((kind, message))
 
 
 def asked(database: Database) -> list[str]:
@@ -35,7 +27,7 @@ def asked(database: Database) -> list[str]:
 def test_a_database_that_stays_away_ends_the_run_with_nothing_wrong_in_its_file(server: Server) -> None:
     with open_database(server.url, create=True) as database:
         server.stop("immediate")
-        told = Told()
+        told = Noted()
         try:
             with pytest.raises(DBAPIError) as fault:
                 asked(database)
@@ -43,14 +35,14 @@ def test_a_database_that_stays_away_ends_the_run_with_nothing_wrong_in_its_file(
                 await_database(fault.value, MINUTES, told, lambda _: asked(database))
         finally:
             server.start()
-        assert [kind for kind, _ in told.lines] == ["database"]
+        assert [kind for kind, _ in told.said] == ["database"]
         assert asked(database) == []
 
 
 def test_a_fault_that_does_not_pass_is_no_outage() -> None:
     wrong = IntegrityError("insert", {}, Exception("twice"))
     with pytest.raises(IntegrityError):
-        await_database(wrong, MINUTES, Told(), lambda _: None)
+        await_database(wrong, MINUTES, Noted(), lambda _: None)
 
 
 def test_a_session_knows_that_its_heartbeats_do_not_come_through(server: Server) -> None:
@@ -64,3 +56,40 @@ def test_a_session_knows_that_its_heartbeats_do_not_come_through(server: Server)
             server.start()
         assert until(lambda: session.missed is None)
         assert until(lambda: session.heard() > 0)
+
+
+def test_a_database_that_takes_no_heartbeats_is_told_once(bench: Bench) -> None:
+    runner = bench.runner(ListLoop([]))
+    assert runner.run().converged
+    runner.listener = runner.diary.listener = told = Noted()
+    for missed in (None, "disk is full", "disk is full", None, None):
+        runner._session.missed = missed
+        runner._say_missed()
+    assert told.said == [
+        ("database", "cannot be written to (disk is full); answers wait until it can"),
+        ("database", "can be written to again; before: disk is full"),
+    ]
+
+
+def test_what_the_cluster_says_outlasts_an_outage_of_the_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = bench.runner(ListLoop([]))
+    assert runner.run().converged
+    saying = iter([["first", "second"], ["third"]])
+    monkeypatch.setattr(runner.cluster, "tend", lambda: next(saying))
+    monkeypatch.setattr(runner.tenure, "check", lambda: None)
+    event, faults = runner.record.event, [OperationalError("insert", {}, Exception("gone"))]
+
+    def away_at_first(*args: Any) -> None:
+        if faults:
+            raise faults.pop()
+        event(*args)
+
+    monkeypatch.setattr(runner.record, "event", away_at_first)
+    runner._swept = -1e9
+    with pytest.raises(OperationalError):
+        runner._sweep()
+    runner._swept = -1e9
+    runner._sweep()
+    assert [e.message for e in runner.record.events(runner.campaign, "cluster")] == ["first", "second", "third"]

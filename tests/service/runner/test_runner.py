@@ -5,109 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk
-from loops import Unlearned
-from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
+from bench import Bench, ListLoop, attempts, cells, decision
 
-from farfield.db import schema
-from farfield.db.claims import Claims
-from farfield.db.engine import Database, open_database
-from farfield.db.record import Record
-from farfield.errors import CampaignError
 from farfield.oracles import registry
-from farfield.service.campaign.config import CampaignConfig, ClusterSection
-from farfield.service.campaign.decision import Answer, Decision, Proposal, Stop
-from farfield.service.runner import session as session_module
-from farfield.service.runner.cluster import Cluster
+from farfield.service.campaign.config import ClusterSection
+from farfield.service.campaign.decision import Decision, Stop
 from farfield.service.runner.clusters import connect
 from farfield.service.runner.host import this_host
 from farfield.service.runner.listener import Progress, Silent
 from farfield.service.runner.recording import read_decisions
-from farfield.service.runner.runner import Runner
-from farfield.service.runner.session import BEAT_SECONDS, LEASE_BEATS, Session
-
-
-class ListLoop(Unlearned):
-    """Hands out decisions from a list and keeps what it is told."""
-
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        self.decisions = list(decisions)
-        self.told: list[list[Answer]] = []
-        self.resumed = 0
-
-    def start(self, decisions: Sequence[Decision], answers: Sequence[Sequence[Answer]]) -> ListLoop:
-        self.told = [list(a) for a in answers]
-        self.resumed = len(decisions)
-        return self
-
-    def ask(self) -> Decision | Stop:
-        if len(self.told) < len(self.decisions):
-            return self.decisions[len(self.told)]
-        return Stop("the list is empty", True, 0)
-
-    def tell(self, decision: Decision, answers: Sequence[Answer]) -> None:
-        assert decision.number == len(self.told)
-        self.told.append(list(answers))
-
-
-def decision(number: int, cells: Sequence[Atoms], kinds: tuple[str, ...] = ("E", "F", "V")) -> Decision:
-    proposals = tuple(Proposal(k, a, kinds, "training", "start", (1, 1, 1), {}) for k, a in enumerate(cells))
-    return Decision(number, f"decision {number}", proposals, (), 0, {"model": "power"}, {}, {}, b"state")
-
-
-def cells(seed: int, count: int) -> list[Atoms]:
-    rng = np.random.default_rng(seed)
-    out = []
-    for _ in range(count):
-        atoms = bulk("Cu", cubic=True)
-        atoms.positions += np.round(0.05 * rng.normal(size=(4, 3)), 8)
-        out.append(atoms)
-    return out
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Cluster]:
-    with connect(ClusterSection(workers=2), one_host=True) as cluster:
-        yield cluster
-
-
-class Bench:
-    """A campaign file's worth of settings on a fresh database."""
-
-    def __init__(self, folder: Path, client: Cluster) -> None:
-        self.folder, self.client = folder, client
-
-    def config(self, **sections: Any) -> CampaignConfig:
-        return CampaignConfig.from_mapping({"run": {"folder": str(self.folder)}, **sections}, base=self.folder)
-
-    def database(self) -> Database:
-        return open_database(f"sqlite:///{self.folder / 'campaign.db'}", create=True)
-
-    def runner(self, loop: ListLoop, **sections: Any) -> Runner:
-        config = self.config(**sections)
-        oracle = registry.load(config.oracle.name, config.oracle.parameters)
-        return Runner(config, self.database(), self.client, oracle, loop.start)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, client: Cluster) -> Bench:
-    return Bench(tmp_path, client)
-
-
-def attempts(bench: Bench, name: str = "campaign") -> dict[str, int]:
-    with bench.database() as database:
-        record = Record(database)
-        stored = record.campaign(name)
-        assert stored is not None
-        return {state: share.calls for state, share in record.cost(stored.id).by_state.items()}
 
 
 def test_answers_are_the_oracles_and_every_call_is_recorded(bench: Bench) -> None:
@@ -200,85 +111,6 @@ def test_draining_buys_nothing_new_and_resumes(bench: Bench, how: str) -> None:
     assert attempts(bench) == {"finished": 6}
 
 
-def test_a_second_controller_is_refused(bench: Bench) -> None:
-    loop = ListLoop([decision(0, cells(5, 1))])
-    bench.runner(loop).run()
-    with bench.database() as database, Session(Claims(database)) as session:
-        record = Record(database)
-        stored = record.campaign("campaign")
-        assert stored is not None
-        assert record.lease_campaign(stored.id, session.id) is None
-        with pytest.raises(CampaignError, match="already run by process"):
-            bench.runner(ListLoop([])).run()
-    assert bench.runner(ListLoop([decision(0, cells(5, 1))])).run().converged
-
-
-class Noted(Silent):
-    """What the user was told."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
-
-    def noted(self, kind: str, message: str) -> None:
-        self.said.append((kind, message))
-
-
-def test_a_database_that_takes_no_heartbeats_is_told_once(bench: Bench) -> None:
-    runner = bench.runner(ListLoop([]))
-    assert runner.run().converged
-    runner.listener = runner.diary.listener = told = Noted()
-    for missed in (None, "disk is full", "disk is full", None, None):
-        runner._session.missed = missed
-        runner._say_missed()
-    assert told.said == [
-        ("database", "cannot be written to (disk is full); answers wait until it can"),
-        ("database", "can be written to again; before: disk is full"),
-    ]
-
-
-def test_what_the_cluster_says_outlasts_an_outage_of_the_database(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner = bench.runner(ListLoop([]))
-    assert runner.run().converged
-    saying = iter([["first", "second"], ["third"]])
-    monkeypatch.setattr(runner.cluster, "tend", lambda: next(saying))
-    monkeypatch.setattr(runner.tenure, "check", lambda: None)
-    event, faults = runner.record.event, [OperationalError("insert", {}, Exception("gone"))]
-
-    def away_at_first(*args: Any) -> None:
-        if faults:
-            raise faults.pop()
-        event(*args)
-
-    monkeypatch.setattr(runner.record, "event", away_at_first)
-    runner._swept = -1e9
-    with pytest.raises(OperationalError):
-        runner._sweep()
-    runner._swept = -1e9
-    runner._sweep()
-    assert [e.message for e in runner.record.events(runner.campaign, "cluster")] == ["first", "second", "third"]
-
-
-def test_who_was_overtaken_leaves_the_campaign_as_it_is(bench: Bench) -> None:
-    """Another took it while this host was suspended, and has ended since."""
-    runner = bench.runner(ListLoop([decision(0, cells(5, 1))]))
-    assert runner.run().converged
-    with pytest.raises(CampaignError, match="taken over by another process"):
-        runner.tenure.check()
-    runner.tenure.interrupted("too late")
-    with bench.database() as database:
-        stored = Record(database).campaign("campaign")
-    assert stored is not None
-    assert stored.state == "converged"
-
-
-def test_other_settings_are_refused_on_resume(bench: Bench) -> None:
-    bench.runner(ListLoop([])).run()
-    with pytest.raises(CampaignError, match=r"target\.size"):
-        bench.runner(ListLoop([]), target={"size": 9}).run()
-
-
 def test_failures_spend_their_class_and_are_told(bench: Bench) -> None:
     unknown = bulk("Si", cubic=True)  # EMT has no silicon: an input error, never tried twice
     loop = ListLoop([decision(0, [*cells(6, 1), unknown])])
@@ -292,6 +124,7 @@ def test_failures_spend_their_class_and_are_told(bench: Bench) -> None:
 SLOW = """
 import time
 from ase.calculators.emt import EMT
+
 
 class Slow(EMT):
     def calculate(self, *args, **kwargs):
@@ -311,14 +144,6 @@ def test_a_call_that_ran_out_of_time_gets_twice_as_much(tmp_path: Path, monkeypa
         assert bench.runner(loop, oracle=section).run().converged
     assert loop.told[0][0].energy is not None
     assert attempts(bench) == {"failed: timed out": 1, "finished": 1}
-
-
-def test_another_version_of_the_oracle_is_refused_by_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.runner(ListLoop([])).run()
-    runner = bench.runner(ListLoop([]))
-    monkeypatch.setattr(runner, "fingerprint", "0" * 64)
-    with pytest.raises(CampaignError, match="--accept-version"):
-        runner.run()
 
 
 def test_an_answer_left_on_disk_is_taken_in(bench: Bench) -> None:
@@ -423,49 +248,3 @@ def test_a_campaign_that_ended_without_answers_tries_again_when_it_is_resumed(be
     assert bench.runner(mended).run().converged
     assert mended.told[0][0].energy is not None
     assert attempts(bench) == {"failed: out of memory": spent, "finished": 1}
-
-
-@pytest.mark.parametrize("suspended", [True, False])
-def test_a_controller_that_could_not_beat_itself_waits_for_signs_of_life(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, suspended: bool
-) -> None:
-    """Its host was suspended, or the database hung: all its own workers seem to have been silent meanwhile, by the
-    database's clock."""
-    runner = bench.runner(ListLoop([decision(0, cells(21, 1))]))
-    assert runner.run().converged
-    clocks = [1000.0, 1000.0]
-    monkeypatch.setattr(session_module, "_clocks", lambda: tuple(clocks))
-
-    def later(seconds: float, mono: float | None = None) -> None:
-        clocks[0] += seconds
-        clocks[1] += seconds if mono is None else mono
-
-    with bench.database() as database, Session(Claims(database), beat=BEAT_SECONDS) as session:
-        record, claims = Record(database), Claims(database)
-        key = record.store_calculation(cells(22, 1)[0], runner.fingerprint)
-        assert record.lease_campaign(runner.campaign, session.id) is None
-        runner.tenure.session, runner._session = session.id, session
-        attempt = claims.new_attempt(key, runner.campaign, ("E",))
-        assert claims.claim(attempt, session.id)
-        s = schema.worker_session
-
-        def state() -> str:
-            """After a look at the leases, by which our own workers have been silent for long."""
-            with database.write() as connection:
-                connection.execute(update(s).where(s.c.id == session.id).values(beat=s.c.beat - 100.0))
-            runner._swept = 0.0
-            runner._sweep()
-            return claims.states([attempt])[attempt]
-
-        def beats(count: int) -> None:
-            for _ in range(count):
-                later(BEAT_SECONDS)
-                session.steady.beat()
-
-        assert state() == "running"  # who lives has two beats' time from the start
-        later(100.0, 0.0 if suspended else None)
-        assert state() == "running"
-        beats(LEASE_BEATS)
-        assert state() == "running"  # a lease has not passed since the first that came through
-        beats(2)
-        assert state() == "failed"
