@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ WRITER = Path(__file__).with_name("writer.py")
 WRITERS = 8
 KILLS = 50
 """How often two writers are killed."""
-STILL_SECONDS = 200.0
+STILL_SECONDS = 200
 """Longer than any wait of a writer for the database, which ends in an error."""
 
 
@@ -69,10 +68,14 @@ def go(processes: list[subprocess.Popen[str]]) -> None:
 def said(process: subprocess.Popen[str]) -> str:
     """The next line of a process that goes on. None may end by itself, nor stand still: then it says where it stood."""
     assert process.stdout is not None
-    stuck = threading.Timer(STILL_SECONDS, os.killpg, (process.pid, signal.SIGABRT))
-    stuck.start()
-    line = process.stdout.readline()
-    stuck.cancel()
+    # an alarm, not a timer: that would be a thread for each of thousands of lines
+    before = signal.signal(signal.SIGALRM, lambda *_: os.killpg(process.pid, signal.SIGABRT))
+    signal.alarm(STILL_SECONDS)
+    try:
+        line = process.stdout.readline()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     assert line, process.communicate()[1]
     return line
 
