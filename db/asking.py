@@ -14,7 +14,7 @@ from farfield.db.blobs import blocks
 from farfield.db.calculations import calculation_ids
 from farfield.db.clock import now
 from farfield.db.identity import ordered_kinds
-from farfield.errors import RecordError
+from farfield.errors import CampaignInterrupted, RecordError
 
 __all__ = ["ask", "states", "withdraw"]
 
@@ -28,15 +28,15 @@ def ask(
     """A waiting attempt on `cores` for each calculation, in their order; its id, or None where one is under way.
 
     What is under way may be another campaign's: its answer is for all, and where it fails it may be asked again. Of two
-    that ask at once one gets the attempt. Raises RecordError for an unknown campaign or calculation, and where
-    `session`, if given, no longer runs the campaign.
+    that ask at once one gets the attempt. Raises RecordError for an unknown campaign or calculation,
+    CampaignInterrupted where `session`, if given, no longer runs the campaign.
     """
     c, s = schema.calculation.c, schema.campaign.c
     owner = connection.execute(select(s.session_id).where(s.id == campaign)).one_or_none()
     if owner is None:
         raise RecordError(f"there is no campaign {campaign} in the record; create it first")
     if session is not None and owner.session_id != session:
-        raise RecordError(f"another process has taken campaign {campaign} over; this one ends")
+        raise CampaignInterrupted("the campaign was taken over by another process; this one ends")
     rows = calculation_ids(connection, [key for key, _ in wanted])
     ids = sorted(rows.values())
     for block in blocks(ids):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from farfield.errors import RecordError
 
-__all__ = ["NO_ROOM", "is_away", "is_full", "line_of"]
+__all__ = ["is_away", "is_full", "line_of"]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says when a disk, or a user's share of it, is full."""

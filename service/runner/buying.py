@@ -99,10 +99,6 @@ class Buying:
         """What was proposed there."""
         return self._proposals[place]
 
-    def cost(self, place: Place) -> float:
-        """What it is expected to cost, in the unit of its decision."""
-        return self._costs[place]
-
     def core_seconds(self, place: Place) -> float:
         """What it should cost, 0 where no call was timed when it was decided."""
         return self._costs[place] if place[0] in self._timed else 0.0

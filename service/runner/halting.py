@@ -45,11 +45,6 @@ class Halting:
         """Finish the calls in flight, buy nothing new, then return."""
         self._drain = reason
 
-    @property
-    def draining(self) -> bool:
-        """Whether a drain was asked for."""
-        return self._drain is not None
-
     def listen(self) -> bool:
         """Hear what people ask through the database: pause, resume, stop. Whether calculations are to be looked at
         anew, since some were cancelled or given another chance."""

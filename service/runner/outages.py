@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from farfield.db.outage import is_away, is_full
+from farfield.db.outage import is_away, is_full, line_of
 from farfield.errors import CampaignInterrupted
 from farfield.service.runner.listener import Listener
 from farfield.service.runner.patience import Patience
@@ -21,7 +21,7 @@ def await_database(fault: DBAPIError, minutes: float, listener: Listener, back: 
     Raises `fault` itself where it does not pass, CampaignInterrupted where the database is away for longer than
     `minutes`.
     """
-    began, what = time.monotonic(), "no room on its disk" if is_full(fault) else str(fault.orig).splitlines()[0]
+    began, what = time.monotonic(), "no room on its disk" if is_full(fault) else line_of(fault)
     patience = Patience(60 * minutes)
     if is_away(fault):
         listener.noted("database", f"away ({what}); the campaign waits for it")

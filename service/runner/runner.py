@@ -98,11 +98,6 @@ class Runner:
         """Finish the calls in flight, buy nothing new, then return."""
         self.halting.drain(reason)
 
-    @property
-    def draining(self) -> bool:
-        """Whether a drain was asked for."""
-        return self.halting.draining
-
     def run(self) -> Result:
         """Create or resume the campaign and run it to its end.
 

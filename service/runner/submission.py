@@ -237,7 +237,5 @@ def _report(future: Future[Report]) -> Report | None:
 
     try:
         return future.result(timeout=FETCH_SECONDS)
-    except (CancelledError, KilledWorker, OSError):  # a time-out is an OSError
-        return None
-    except UnboundLocalError:  # what Dask's `sync` makes of a cancellation
-        return None
+    except (CancelledError, KilledWorker, OSError, UnboundLocalError):
+        return None  # a time-out is an OSError; the last is what Dask's `sync` makes of a cancellation

@@ -11,7 +11,7 @@ from farfield.db import schema
 from farfield.db.claims import Claims
 from farfield.db.engine import open_database
 from farfield.db.record import Record
-from farfield.errors import RecordError
+from farfield.errors import CampaignInterrupted, RecordError
 
 EFV = ("E", "F", "V")
 
@@ -93,7 +93,7 @@ def test_only_what_nobody_claimed_is_taken_back(record, claims, campaign, sessio
 def test_strangers_are_refused(record: Record, claims: Claims, campaign: int) -> None:
     with pytest.raises(RecordError, match="no campaign"):
         claims.new_attempts(99, [])
-    with pytest.raises(RecordError, match="taken campaign"):  # who was suspended, and is no longer in charge
+    with pytest.raises(CampaignInterrupted, match="taken over"):  # who was suspended, and is no longer in charge
         claims.new_attempts(campaign, [("0" * 64, EFV)], session=99)
     with pytest.raises(RecordError, match="not in the record"):
         claims.new_attempts(campaign, [("0" * 64, EFV)])

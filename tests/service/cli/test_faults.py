@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from farfield.db.claims import Claims
 from farfield.db.engine import open_database
 from farfield.db.record import Record
+from farfield.errors import CampaignError, CampaignInterrupted
 from farfield.oracles import registry
 from farfield.service.campaign.config import CampaignConfig
 from farfield.service.cli.app import app
+from farfield.service.runner.runner import Runner
 from farfield.service.runner.session import Session
 
 CAMPAIGN = """
@@ -224,3 +226,16 @@ def test_a_second_start_is_refused_before_a_cluster_is_asked_for(tmp_path: Path)
         assert "farfield stop" in done.err
     done = farfield("run", "c.toml", cwd=tmp_path)
     assert "no Dask scheduler answers" in done.err
+
+
+@pytest.mark.parametrize(("fault", "code"), [(CampaignInterrupted, 1), (CampaignError, 2)])
+def test_the_exit_code_tells_a_campaign_that_cannot_go_on_from_one_that_cannot_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[CampaignError], code: int
+) -> None:
+    def run(_: Runner) -> None:
+        raise fault("the reason")
+
+    monkeypatch.setattr(Runner, "run", run)
+    (tmp_path / "c.toml").write_text(CAMPAIGN, encoding="utf-8")
+    done = farfield("run", "c.toml", cwd=tmp_path)
+    assert (done.code, done.err) == (code, "farfield: the reason\n")

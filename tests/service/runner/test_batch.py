@@ -67,6 +67,7 @@ def test_a_job_is_one_worker_with_the_cores_of_one_call(kind: str, tmp_path: Pat
     lifetime, stagger = (float(words[words.index(f"--{w}") + 1].rstrip("s")) for w in ("lifetime", "lifetime-stagger"))
     assert 0.9 * 12.5 * 3600 < lifetime - stagger < lifetime + stagger < 12.5 * 3600
     assert any(line.startswith(f"export {ENDS}=") for line in lines)
+    assert f"export {LASTS}={lifetime - stagger:.0f}" in lines
 
 
 def test_a_job_finds_the_modules_that_the_controller_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

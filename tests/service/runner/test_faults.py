@@ -247,6 +247,8 @@ def test_a_controller_moves_to_another_host(
     time.sleep(3 * LEASE)
     steer(third, server.url, "pause")  # before it goes on, or it might be over
     process = tiny.run(prefix=elsewhere)
+    # the controller, and not only the database, knows of it
+    assert until(lambda: "paused" in [kind for kind, _ in events_by_kind(tiny)])
     assert json.loads(steer(third, server.url, "status", "--json"))["state"] == "paused"
     steer(third, server.url, "resume")
     tiny.ended(process)

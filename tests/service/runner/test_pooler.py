@@ -17,7 +17,7 @@ def test_a_campaign_behind_pgbouncer_outlives_a_restart_of_the_server(
     server: Server, calm: Decided, tmp_path: Path, tiny_in: Callable[..., Tiny]
 ) -> None:
     with pooled(server) as url:
-        tiny = tiny_in(tmp_path / "pooled", "[cluster]\nworkers = 4\n", url)
+        tiny = tiny_in(tmp_path / "pooled", "[cluster]\nworkers = 4\n", url, heartbeat=5.0)
         process = tiny.run()
         tiny.reaches(5, process)
         acknowledged = tiny.observed()
@@ -26,7 +26,5 @@ def test_a_campaign_behind_pgbouncer_outlives_a_restart_of_the_server(
         tiny.ended(process)
         counts = law(tiny, calm, acknowledged)
         print(f"behind PgBouncer, PostgreSQL restarted: {counts}")
-        assert (
-            counts.states.get("failed: worker lost", 0) <= 4
-        )  # none, unless a worker cannot beat for want of a processor
+        assert "failed: worker lost" not in counts.states  # no lease ended, though nobody could beat meanwhile
         assert "failed: crashed" not in counts.states

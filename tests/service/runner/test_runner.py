@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from bench import Bench, ListLoop, attempts, cells, decision
+from sqlalchemy import select
 
+from farfield.db import schema
 from farfield.oracles import registry
 from farfield.service.campaign.config import ClusterSection
 from farfield.service.campaign.decision import Decision, Stop
@@ -119,6 +121,16 @@ def test_failures_spend_their_class_and_are_told(bench: Bench) -> None:
     assert good.failure is None
     assert (bad.failure, bad.energy) == ("input error", None)
     assert attempts(bench) == {"finished": 1, "failed: input error": 1}
+
+
+def test_a_call_is_charged_with_the_cores_of_the_cluster(bench: Bench) -> None:
+    many = 10_000  # so that what the call took with them is more than the attempt lasted
+    assert bench.runner(ListLoop([decision(0, cells(8, 2))]), cluster={"cores": many}).run().converged
+    with bench.database() as database, database.read() as connection:
+        a = schema.attempt.c
+        rows = connection.execute(select(a.cores, a.core_seconds, (a.ended - a.started).label("lasted"))).all()
+    assert [row.cores for row in rows] == [many, many]
+    assert all(row.lasted < row.core_seconds <= many * row.lasted for row in rows)
 
 
 SLOW = """

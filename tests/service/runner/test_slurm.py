@@ -61,7 +61,7 @@ def test_a_campaign_outlives_its_jobs(
     # what was running in the cancelled jobs was lost, and one more may just have begun there; workers whose time had
     # come left between two calls; none of it is the oracle's fault
     assert set(counts.states) <= {"finished", "superseded", "withdrawn", "failed: worker lost"}
-    assert counts.states.get("failed: worker lost", 0) <= len(seen)
+    assert counts.states.get("failed: worker lost", 0) <= 4
     assert took > 60  # longer than a job may live
     assert len(seen) > 2 + len(cancelled)  # the cancelled were replaced, and so were those whose time had come
     assert until(lambda: not slurm.jobs(), 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,6 +160,41 @@ def test_an_answer_outlives_a_database_that_is_away_for_longer_than_its_worker_w
         assert worker.claims.states([attempt]) == {attempt: "finished"}
     finally:
         forget(worker)
+
+
+def test_an_answer_on_no_disk_waits_for_the_database_as_long_as_it_takes(server: Server, tmp_path: Path) -> None:
+    """Longer than the worker's patience: nothing but this process has it."""
+    patience = 1.0
+    parameters = {"seconds": 3.0}
+    oracle = registry.load("slow_emt:SlowEMT", parameters)
+    atoms = _atoms()
+    with open_database(server.url, create=True) as database:
+        record, claims = Record(database), Claims(database)
+        campaign = record.create_campaign("campaign", {}, oracle.fingerprint())
+        key = record.store_calculation(atoms, fingerprint_hash(oracle))
+        attempt = claims.new_attempt(key, campaign, KINDS)
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        (scratch / "answers").write_text("a file where a folder should be")
+        order = Order(
+            server.url, attempt, key, structure_bytes(atoms), KINDS, "slow_emt:SlowEMT", parameters,
+            str(tmp_path), fingerprint_hash(oracle), 60.0, 2000.0, patience, str(scratch),
+        )  # fmt: skip
+
+        def away_for_long() -> None:
+            if until(lambda: claims.states([attempt]) == {attempt: "running"}, 60):
+                server.stop("immediate")
+                time.sleep(parameters["seconds"] + 5 * patience)
+                server.start()
+
+        away = threading.Thread(target=away_for_long)
+        away.start()
+        try:
+            assert perform(order).outcome == "finished"
+        finally:
+            away.join()
+        assert record.labels(key).energy is not None
+    forget(this_worker(order.url, order.scratch, order.patience, order.beat))
 
 
 def test_an_oracle_that_is_not_installed_here_is_the_fault_of_this_worker(made: Made) -> None:
